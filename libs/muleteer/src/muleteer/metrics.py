@@ -1,0 +1,130 @@
+"""Every Prometheus metric Muleteer exports, as constants: seconds and bytes, one place to read them all.
+
+Gateway and worker each export their own registry, so that neither shows the other's empty families. In a worker
+pod several processes write the same families through prometheus-client's multiprocess files: a process must set
+``PROMETHEUS_MULTIPROC_DIR`` before it imports this module.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+GATEWAY = CollectorRegistry()
+WORKER = CollectorRegistry()
+
+LATENCY_BUCKETS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+# Gateway
+
+REQUESTS = Counter(
+    "muleteer_requests_total",
+    "Prediction requests answered, by model, version, mode (sync, wait, async) and HTTP status.",
+    ["model", "version", "mode", "status"],
+    registry=GATEWAY,
+)
+REQUEST_DURATION = Histogram(
+    "muleteer_request_duration_seconds",
+    "Time from the first byte of a prediction request to its answer.",
+    ["model", "version", "mode"],
+    buckets=LATENCY_BUCKETS,
+    registry=GATEWAY,
+)
+REQUESTS_IN_PROGRESS = Gauge(
+    "muleteer_requests_in_progress", "Prediction requests being answered now.", registry=GATEWAY
+)
+REJECTED = Counter(
+    "muleteer_rejected_total",
+    "Prediction requests refused before they became a job, by reason.",
+    ["reason"],
+    registry=GATEWAY,
+)
+QUEUE_JOBS = Gauge(
+    "muleteer_queue_jobs",
+    "Jobs in the queue (queued) or in a worker's hands (running).",
+    ["model", "version", "state"],
+    registry=GATEWAY,
+)
+QUEUE_OLDEST = Gauge(
+    "muleteer_queue_oldest_seconds",
+    "How long the oldest queued job has waited; 0 with none queued.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
+WORKERS = Gauge("muleteer_workers", "Worker processes alive, by pool.", ["pool"], registry=GATEWAY)
+CALLBACKS = Counter(
+    "muleteer_callbacks_total", "Webhook deliveries, by outcome (delivered, failed).", ["outcome"], registry=GATEWAY
+)
+CATALOG_RELOADS = Counter(
+    "muleteer_catalog_reloads_total", "Catalog files read after a change, by outcome (ok, refused).", ["outcome"],
+    registry=GATEWAY,
+)  # fmt: skip
+REDIS_UP = Gauge("muleteer_redis_up", "1 while the gateway reaches Redis, else 0.", registry=GATEWAY)
+
+# Worker
+
+JOBS = Counter(
+    "muleteer_jobs_total",
+    "Jobs that ended, by outcome (finished, failed, expired, canceled, stale, dead).",
+    ["model", "version", "outcome"],
+    registry=WORKER,
+)
+JOB_WAIT = Histogram(
+    "muleteer_job_wait_seconds",
+    "Time a job waited in the queue before a worker claimed it.",
+    ["model", "version"],
+    buckets=LATENCY_BUCKETS,
+    registry=WORKER,
+)
+BATCH_ROWS = Histogram(
+    "muleteer_batch_rows",
+    "Instances in one predict call.",
+    ["model", "version"],
+    buckets=ROW_BUCKETS,
+    registry=WORKER,
+)
+PREDICT_DURATION = Histogram(
+    "muleteer_predict_duration_seconds",
+    "Time of one predict call, whole batch.",
+    ["model", "version"],
+    buckets=LATENCY_BUCKETS,
+    registry=WORKER,
+)
+REDELIVERED = Counter(
+    "muleteer_jobs_redelivered_total",
+    "Jobs put back into the queue because the worker that held them died or lost its lease.",
+    ["model", "version"],
+    registry=WORKER,
+)
+MODEL_INFO = Gauge(
+    "muleteer_model_info",
+    "1 for every model version that is resident, with its framework and artifact checksum.",
+    ["model", "version", "framework", "sha256"],
+    registry=WORKER,
+    multiprocess_mode="livemax",
+)
+MODEL_READY = Gauge(
+    "muleteer_model_ready",
+    "Worker processes of this pod in which the version is ready.",
+    ["model", "version"],
+    registry=WORKER,
+    multiprocess_mode="livesum",
+)
+MODEL_LOAD = Histogram(
+    "muleteer_model_load_seconds",
+    "Time to fetch, check, load and warm up a model version.",
+    ["model", "version"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+    registry=WORKER,
+)
+MODEL_LOAD_FAILURES = Counter(
+    "muleteer_model_load_failures_total",
+    "Model versions that could not be made ready, by reason.",
+    ["model", "version", "reason"],
+    registry=WORKER,
+)
+WORKER_RESTARTS = Counter(
+    "muleteer_worker_restarts_total",
+    "Worker processes that ended without being asked to and were started again.",
+    registry=WORKER,
+)

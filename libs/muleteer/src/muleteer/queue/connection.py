@@ -1,0 +1,40 @@
+"""Connections to Redis or Valkey as the queue needs them: no socket timeout and no blind retry.
+
+redis-py 8 by default gives a call up after 5 s and repeats it up to 10 times. A repeated enqueue, claim or finish
+could run twice, and a blocking pop outlives any such timeout, so both are off here: the caller decides what is
+repeated.
+A peer that vanished without a word is noticed by TCP keepalive instead.
+"""
+
+import socket
+from typing import Any
+
+from redis import Redis
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+KEEPALIVE = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
+"""Seconds until the first probe, between probes, and probes without answer: a dead peer is known after 11 s."""
+
+
+def _options(url: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS, "protocol": 2}
+    if not url.startswith("unix"):
+        options |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
+    return options
+
+
+def connect(url: str) -> Redis:
+    """Return a client for one process (threads each take their own); no connection is made yet."""
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url))
+
+
+def connect_async(url: str, connections: int = 64) -> AsyncRedis:
+    """Return an asyncio client; no connection is made yet. Callers beyond ``connections`` wait for a free one."""
+    options = _options(url) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=10, **options)
+    return AsyncRedis.from_pool(pool)

@@ -1,0 +1,296 @@
+"""The worker's side of the queue: claim a batch, renew its leases, finish it, give back what was lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import orjson
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from muleteer.queue import rqformat
+from muleteer.queue.names import (
+    EXECUTION_PREFIX,
+    WIP_GUARD_SECONDS,
+    bell_key,
+    versions_key,
+    workers_key,
+)
+from muleteer.queue.scripts import Argument, load_all, script
+
+REFUSAL = (
+    "NotAPrediction: this queue takes Muleteer predictions only; enqueue through the gateway, or use another queue."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """A queue to claim from: its name, the most rows of one batch, the most deliveries of one job."""
+
+    name: str
+    max_rows: int
+    max_deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job in this worker's hands."""
+
+    id: str
+    input: bytes
+    """JSON array of instances."""
+    rows: int
+    deliveries: int
+    """Deliveries that were lost before this one."""
+    waited: float
+    """Seconds in the queue, by the server's clock."""
+    kept: bool
+    """Its result is to be stored for later, not only replied."""
+    extra: bytes
+
+    @property
+    def request_id(self) -> str:
+        """Id of the HTTP request that made the job, for logs."""
+        return str(orjson.loads(self.extra).get("request_id", "")) if self.extra else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Jobs of one queue held under one execution's leases, and what was dropped on the way."""
+
+    queue: str
+    execution_id: str
+    jobs: tuple[ClaimedJob, ...]
+    expired: int
+    canceled: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one job ended: with ``predictions`` (JSON array), or with an error."""
+
+    job_id: str
+    predictions: bytes | None
+    error_type: str = ""
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReport:
+    """How many jobs a finish ended, found no longer ours (stale) or canceled meanwhile."""
+
+    finished: int
+    failed: int
+    stale: int
+    canceled: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReapReport:
+    """Jobs given back, by queue: put into the queue again, or failed for good after their last delivery."""
+
+    requeued: dict[str, int]
+    dead: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTiming:
+    """When a batch began and ended (Unix seconds) and how long it and its predict took (seconds)."""
+
+    began: float
+    ended: float
+    predict_seconds: float
+
+    @property
+    def batch_seconds(self) -> float:
+        """Seconds from claim to finish."""
+        return self.ended - self.began
+
+
+class Consumer:
+    """One worker process at the queue. Not safe for threads: each thread takes its own, with its own connection.
+
+    Errors of the connection (redis.RedisError) are the caller's to handle: every call can be repeated, since claims
+    are leased and a finish is fenced by its execution id.
+    """
+
+    def __init__(self, connection: Redis, pool: str, worker: str, lease_seconds: float = 15.0) -> None:
+        self.connection = connection
+        self.pool = pool
+        self.worker = worker
+        self.lease_seconds = lease_seconds
+        self._executions = count(1)
+        self._refusal = rqformat.exc_string(REFUSAL)
+        self._scripts_loaded = False
+
+    def claim(self, queues: Sequence[QueueSpec]) -> Claim | None:
+        """Take a batch from the first of ``queues`` that has one; None when all are empty."""
+        if not queues:
+            return None
+        execution_id, arguments = self._claim_arguments(queues)
+        return _read_claim(script("claim").call(self.connection, *arguments), execution_id)
+
+    def finish(
+        self,
+        claim: Claim,
+        outcomes: Sequence[Outcome],
+        timing: BatchTiming,
+        then_claim: Sequence[QueueSpec] = (),
+    ) -> tuple[FinishReport, Claim | None]:
+        """End the jobs of ``claim`` and take the next batch, in one round trip.
+
+        Jobs whose lease is no longer this execution's are left alone and counted as stale.
+        """
+        jobs = {job.id: job for job in claim.jobs}
+        arguments = self._finish_arguments(claim, outcomes, timing, jobs)
+        if then_claim:
+            execution_id, claim_arguments = self._claim_arguments(then_claim)
+            answer, next_answer = self._call_both(arguments, claim_arguments)
+            next_claim = _read_claim(next_answer, execution_id)
+        else:
+            answer, next_claim = script("finish").call(self.connection, *arguments), None
+        counts = [int(value) for value in answer[:4]]
+        late = {_text(value) for value in answer[4:]}
+        if late:
+            # They became kept while they ran: their results must now be stored in RQ's form too.
+            again = [outcome for outcome in outcomes if outcome.job_id in late]
+            arguments = self._finish_arguments(claim, again, timing, jobs, store_all=True)
+            more = script("finish").call(self.connection, *arguments)
+            counts = [a + int(b) for a, b in zip(counts, more[:4], strict=True)]
+        return FinishReport(*counts), next_claim
+
+    def renew(self, claim: Claim) -> int:
+        """Move the end of the claim's leases; returns how many of them are still held."""
+        arguments: list[Argument] = [claim.queue, claim.execution_id, self.lease_seconds, WIP_GUARD_SECONDS]
+        arguments += [job.id for job in claim.jobs]
+        return int(script("renew").call(self.connection, *arguments))
+
+    def wait_for_bell(self, seconds: float) -> bool:
+        """Sleep until work is enqueued for this pool, at most ``seconds``; True when the bell rang."""
+        return self.connection.blpop([bell_key(self.pool)], timeout=seconds) is not None
+
+    def reap(self, queues: Sequence[QueueSpec]) -> ReapReport:
+        """Give back jobs whose lease has expired, of any worker, and sweep RQ's registries of what is past its time."""
+        return self._reap((), queues)
+
+    def release(self, workers: Sequence[str], queues: Sequence[QueueSpec]) -> ReapReport:
+        """Give back at once every job that these workers hold: they are known to be dead."""
+        return self._reap(workers, queues)
+
+    def heartbeat(self, ttl: float = 10.0) -> int:
+        """Count as a live worker of the pool for ``ttl`` more seconds; returns how many workers it has."""
+        return int(script("heartbeat").call(self.connection, self.pool, self.worker, int(ttl)))
+
+    def leave(self) -> None:
+        """Stop counting as a live worker of the pool."""
+        self.connection.zrem(workers_key(self.pool), self.worker)
+
+    def report_version(self, model: str, version: str, report: dict[str, Any] | None) -> None:
+        """Publish what this worker says of a model version; None takes it back.
+
+        ``report`` holds ``state`` (loading, ready, failed or retired), ``reason``, ``message`` and ``at``. A report
+        is believed while its worker is alive.
+        """
+        key, field = versions_key(model), f"{version}|{self.pool}|{self.worker}"
+        if report is None:
+            self.connection.hdel(key, field)
+        else:
+            self.connection.hset(key, field, orjson.dumps(report))
+
+    def depth(self, queue: str) -> int:
+        """Return how many jobs of ``queue`` wait or run."""
+        return int(self.connection.llen(f"rq:queue:{queue}")) + int(self.connection.zcard(f"rq:wip:{queue}"))
+
+    def _claim_arguments(self, queues: Sequence[QueueSpec]) -> tuple[str, list[Argument]]:
+        execution_id = f"{EXECUTION_PREFIX}{self.worker}.{next(self._executions)}"
+        arguments: list[Argument] = [execution_id, self.worker, self.lease_seconds, WIP_GUARD_SECONDS]
+        arguments += [rqformat.timestamp(), self._refusal, len(queues)]
+        for queue in queues:
+            arguments += [queue.name, queue.max_rows]
+        return execution_id, arguments
+
+    def _finish_arguments(
+        self,
+        claim: Claim,
+        outcomes: Sequence[Outcome],
+        timing: BatchTiming,
+        jobs: dict[str, ClaimedJob],
+        *,
+        store_all: bool = False,
+    ) -> list[Argument]:
+        rows = sum(job.rows for job in claim.jobs)
+        # A second call for the same batch must not count it again.
+        counted = (0, 0.0) if store_all else (rows, timing.predict_seconds)
+        arguments: list[Argument] = [claim.queue, claim.execution_id, self.worker, rqformat.timestamp()]
+        arguments += [self.lease_seconds, *counted, timing.began, timing.ended]
+        tail = f" {timing.batch_seconds:.6f} {timing.predict_seconds:.6f} {rows}"
+        for outcome in outcomes:
+            job = jobs[outcome.job_id]
+            stored = store_all or job.kept
+            if outcome.predictions is not None:
+                status, payload = "finished", outcome.predictions
+                rq_form: Argument = rqformat.return_value(payload) if stored else ""
+            else:
+                status = "failed"
+                payload = orjson.dumps({"type": outcome.error_type, "message": outcome.error_message})
+                rq_form = rqformat.exc_string(f"{outcome.error_type}: {outcome.error_message}") if stored else ""
+            arguments += (outcome.job_id, status, f"{job.waited:.6f}{tail}", payload, rq_form)
+        return arguments
+
+    def _call_both(self, finish: Sequence[Argument], claim: Sequence[Argument]) -> list[Any]:
+        if not self._scripts_loaded:
+            load_all(self.connection, "finish", "claim")
+            self._scripts_loaded = True
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("EVALSHA", script("finish").sha, 0, *finish)
+            pipeline.execute_command("EVALSHA", script("claim").sha, 0, *claim)
+            try:
+                return list(pipeline.execute())
+            except NoScriptError:
+                # A restarted server has forgotten both scripts, so neither has run.
+                load_all(self.connection, "finish", "claim")
+        return [script("finish").call(self.connection, *finish), script("claim").call(self.connection, *claim)]
+
+    def _reap(self, workers: Sequence[str], queues: Sequence[QueueSpec]) -> ReapReport:
+        arguments: list[Argument] = [WIP_GUARD_SECONDS, rqformat.timestamp(), len(workers), *workers]
+        for queue in queues:
+            message = (
+                f"The worker process that held this job was lost {queue.max_deliveries} times; the input may be what "
+                "kills it. `rq requeue` tries again."
+            )
+            error = orjson.dumps({"type": "WorkerLost", "message": message})
+            arguments += (
+                queue.name,
+                self.pool,
+                queue.max_deliveries,
+                error,
+                rqformat.exc_string(f"WorkerLost: {message}"),
+            )
+        answer = script("reap").call(self.connection, *arguments) if queues else []
+        rows = [(_text(answer[n]), int(answer[n + 1]), int(answer[n + 2])) for n in range(0, len(answer), 3)]
+        return ReapReport({q: n for q, n, _ in rows if n}, {q: n for q, _, n in rows if n})
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _read_claim(answer: Any, execution_id: str) -> Claim | None:
+    if not answer:
+        return None
+    queue, expired, canceled, refused = answer[:4]
+    jobs = tuple(
+        ClaimedJob(
+            answer[n].decode(),
+            answer[n + 1],
+            int(answer[n + 2]),
+            int(answer[n + 3]),
+            float(answer[n + 4]),
+            answer[n + 5] == b"1",
+            answer[n + 6],
+        )
+        for n in range(4, len(answer), 7)
+    )
+    return Claim(queue.decode(), execution_id, jobs, int(expired), int(canceled), int(refused))

@@ -1,0 +1,107 @@
+-- Take a batch of waiting jobs of one queue under a lease.
+--
+-- ARGV: execution id, worker, lease seconds, guard seconds, time as RQ writes it, RQ's form of the refusal (base64),
+--       number of queues, then for each queue: name, most rows.
+-- Queues are tried in the order given. Returns false when none had anything, else
+--   {queue, expired, canceled, refused, then for each job: id, input, rows, deliveries, seconds waited, keep, extra}.
+local execution, worker = ARGV[1], ARGV[2]
+local lease, guard, written_now = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local refusal, queues = ARGV[6], tonumber(ARGV[7])
+local now = redis.call('TIME')
+now = tonumber(now[1]) + tonumber(now[2]) / 1000000
+local REDELIVERED_BATCH = 8
+
+-- A job that a lost worker held comes back in small batches, then alone, so that one fatal input cannot take
+-- the same neighbours down again and again.
+local function batch_class(deliveries)
+  if deliveries == 0 then return 0 end
+  if deliveries == 1 then return 1 end
+  return 2
+end
+
+local function notify(reply_to, id, status)
+  for gateway in string.gmatch(reply_to or '', '[^,]+') do
+    local list = 'muleteer:replies:' .. gateway
+    redis.call('RPUSH', list, id .. ' ' .. status .. '\n')
+    redis.call('EXPIRE', list, 60)
+  end
+end
+
+-- RQ features that a batching worker cannot honour; also any job that is not a prediction.
+local function refuse(queue, id, key, failure_ttl)
+  local ttl = tonumber(failure_ttl or '') or 604800
+  redis.call('HSET', key, 'status', 'failed', 'ended_at', written_now,
+    'error', '{"type":"NotAPrediction","message":"Queue ' .. queue ..
+      ' takes Muleteer predictions only: enqueue through the gateway, or use another queue."}')
+  redis.call('XADD', 'rq:results:' .. id, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker, 'exc_string', refusal)
+  redis.call('EXPIRE', 'rq:results:' .. id, ttl)
+  redis.call('ZADD', 'rq:failed:' .. queue, now + ttl, id)
+  redis.call('EXPIRE', key, ttl)
+end
+
+local function claim_from(queue, max_rows)
+  local list = 'rq:queue:' .. queue
+  local ids = redis.call('LRANGE', list, 0, max_rows - 1)
+  if #ids == 0 then
+    return false
+  end
+  local out = {queue, 0, 0, 0}
+  local leases = {}
+  local rows_taken, looked_at, class = 0, 0, nil
+  for _, id in ipairs(ids) do
+    local key = 'rq:job:' .. id
+    local job = redis.call('HMGET', key, 'status', 'input', 'rows', 'deliveries', 'expires_at', 'keep', 'enqueued',
+      'dead', 'extra', 'reply_to', 'failure_ttl')
+    local status, input, rows = job[1], job[2], tonumber(job[3] or '1')
+    local deliveries = tonumber(job[4] or '0')
+    if status == 'queued' and not input then
+      refuse(queue, id, key, job[11])
+      out[4] = out[4] + 1
+    elseif status == 'queued' and not job[8] and (tonumber(job[5] or '') or now) < now then
+      redis.call('DEL', key)
+      notify(job[10], id, 'expired')
+      out[2] = out[2] + 1
+    elseif status == 'queued' then
+      if job[8] then -- a dead letter that `rq requeue` revived
+        redis.call('PERSIST', key)
+        redis.call('HDEL', key, 'dead', 'deliveries', 'error', 'expires_at')
+        deliveries = 0
+      end
+      class = class or batch_class(deliveries)
+      if batch_class(deliveries) ~= class
+        or rows_taken > 0 and rows_taken + rows > max_rows
+        or class == 1 and #leases / 2 >= REDELIVERED_BATCH
+        or class == 2 and #leases > 0 then
+        break
+      end
+      redis.call('HSET', key, 'status', 'started', 'started_at', written_now, 'worker_name', worker)
+      leases[#leases + 1] = now + lease + guard
+      leases[#leases + 1] = id .. ':' .. execution
+      rows_taken = rows_taken + rows
+      local at = #out
+      out[at + 1] = id
+      out[at + 2] = input
+      out[at + 3] = rows
+      out[at + 4] = deliveries
+      out[at + 5] = string.format('%.6f', now - tonumber(job[7] or now))
+      out[at + 6] = job[6] or ''
+      out[at + 7] = job[9] or ''
+    elseif status == 'canceled' then
+      out[3] = out[3] + 1
+    end -- anything else (gone, started, ended) is a stray entry: drop it
+    looked_at = looked_at + 1
+  end
+  redis.call('LTRIM', list, looked_at, -1)
+  for first = 1, #leases, 2000 do
+    redis.call('ZADD', 'rq:wip:' .. queue, unpack(leases, first, math.min(first + 1999, #leases)))
+  end
+  return out
+end
+
+for n = 1, queues do
+  local out = claim_from(ARGV[6 + 2 * n], tonumber(ARGV[7 + 2 * n]))
+  if out then
+    return out
+  end
+end
+return false

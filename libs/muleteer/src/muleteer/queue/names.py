@@ -1,0 +1,50 @@
+"""The wire contract's names: queues, Redis keys and the fields of a job hash.
+
+Job, queue, result and registry keys are RQ 2.12's own; keys that begin with ``muleteer:`` are ours.
+"""
+
+RQ_FUNCTION = "muleteer_worker.stock.predict"
+"""Dotted name in every job's ``data``: what a stock RQ worker calls to run the job."""
+
+WIP_GUARD_SECONDS = 86_400
+"""Added to a lease's end in ``rq:wip:*``: RQ's own clean-up (``rq info`` runs it) fails jobs past that score,
+while an expired lease of ours is to be requeued by the reaper."""
+
+EXECUTION_PREFIX = "mt-"
+"""How the execution ids of Muleteer's workers begin; others belong to stock RQ workers."""
+
+
+def queue_name(model: str, version: str) -> str:
+    """Return the RQ queue of a model version: ``sentiment.2``. Model names hold no dot, versions may."""
+    return f"{model}.{version}"
+
+
+def split_queue_name(queue: str) -> tuple[str, str]:
+    """Return (model, version) of a queue's name."""
+    model, _, version = queue.partition(".")
+    return model, version
+
+
+def bell_key(pool: str) -> str:
+    """Return the list of empty tokens that wakes an idle worker of ``pool``."""
+    return f"muleteer:bell:{pool}"
+
+
+def replies_key(gateway: str) -> str:
+    """Return the list on which a gateway process gets its answers."""
+    return f"muleteer:replies:{gateway}"
+
+
+def workers_key(pool: str) -> str:
+    """Return the sorted set of a pool's live workers, scored by when each is given up (server's clock)."""
+    return f"muleteer:workers:{pool}"
+
+
+def versions_key(model: str) -> str:
+    """Return the hash ``version|worker`` -> JSON of what each worker says of each version of ``model``."""
+    return f"muleteer:versions:{model}"
+
+
+def stats_key(queue: str) -> str:
+    """Return the hash of a queue's running totals: jobs, rows and seconds of predict."""
+    return f"muleteer:stats:{queue}"

@@ -1,0 +1,184 @@
+"""The gateway's side of enqueueing: all jobs of one event-loop tick go to Redis in one Lua call."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from muleteer.errors import MuleteerError, UnavailableError
+from muleteer.queue import rqformat
+from muleteer.queue.line import Line
+from muleteer.queue.scripts import Argument, script
+
+logger = logging.getLogger(__name__)
+
+MAX_JOBS_A_CALL = 256
+MAX_BYTES_A_CALL = 4 * 1024 * 1024
+RETRYABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
+"""What a Redis that restarts answers with: the call is repeated, which the script makes harmless."""
+
+
+@dataclass(slots=True, eq=False)
+class NewJob:
+    """A request's instances on their way into the queue."""
+
+    id: str
+    queue: str
+    model: str
+    version: str
+    pool: str
+    input: bytes
+    """JSON array of instances."""
+    rows: int
+    reply_to: str
+    """Gateway that gets the answer; empty for none."""
+    kept: bool
+    """The result is stored beyond its first waiter."""
+    wait_limit: float | None
+    """Seconds after which nobody waits any more and the job is dropped unclaimed; None for never."""
+    timeout: int
+    result_ttl: int
+    failure_ttl: int
+    max_queue_jobs: int
+    idempotency_key: str = ""
+    digest: str = ""
+    """Digest of the body that the idempotency key stands for."""
+    extra: bytes = b""
+    """JSON object that travels with the job: request id, keys of the instances."""
+    callback: str = ""
+
+    def arguments(self, created_at: str, *, again: bool) -> tuple[Argument, ...]:
+        """Return the job as ``enqueue.lua`` reads it."""
+        return (
+            self.id,
+            self.queue,
+            self.model,
+            self.version,
+            self.pool,
+            self.input,
+            self.rows,
+            self.reply_to,
+            "1" if self.kept else "",
+            "" if self.wait_limit is None or self.kept else self.wait_limit,
+            created_at,
+            self.timeout,
+            self.result_ttl,
+            self.failure_ttl,
+            self.max_queue_jobs,
+            f"muleteer:idempotency:{self.idempotency_key}" if self.idempotency_key else "",
+            self.digest,
+            "1" if again else "",
+            self.extra,
+            self.callback,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a job was not enqueued: ``same``, ``conflict`` (both with the job of that key) or ``full`` (the depth)."""
+
+    code: str
+    detail: str
+
+
+class Listener(Protocol):
+    """Whoever submitted a job and wants to know what became of the submission."""
+
+    def accepted(self, job: NewJob) -> None:
+        """Redis has the job."""
+
+    def refused(self, job: NewJob, refusal: Refusal) -> None:
+        """Redis did not take the job."""
+
+    def failed(self, job: NewJob, error: MuleteerError) -> None:
+        """Redis could not be asked; whether it has the job is not known."""
+
+
+class Producer:
+    """Collects submissions and enqueues them in as few calls as there are event-loop ticks."""
+
+    def __init__(self, connection: Redis, retry_seconds: float = 2.0) -> None:
+        self._line = Line(connection)
+        self._retry_seconds = retry_seconds
+        self._pending: list[tuple[NewJob, Listener]] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._repeat: set[str] = set()
+
+    def submit(self, job: NewJob, listener: Listener, *, again: bool = False) -> None:
+        """Enqueue ``job`` with the next call; ``listener`` hears the outcome. ``again``: Redis may have it already."""
+        if again:
+            self._repeat.add(job.id)
+        self._pending.append((job, listener))
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def run(self) -> None:
+        """Send what is submitted until cancelled."""
+        while True:
+            if not self._pending:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+                self._wake = None
+            batch = self._take()
+            await self._send(batch)
+
+    def _take(self) -> list[tuple[NewJob, Listener]]:
+        size = 0
+        for count, (job, _) in enumerate(self._pending, 1):
+            size += len(job.input)
+            if count == MAX_JOBS_A_CALL or size >= MAX_BYTES_A_CALL:
+                batch, self._pending = self._pending[:count], self._pending[count:]
+                return batch
+        batch, self._pending = self._pending, []
+        return batch
+
+    async def _send(self, batch: list[tuple[NewJob, Listener]]) -> None:
+        loop = asyncio.get_running_loop()
+        created_at = rqformat.timestamp()
+        deadline, delay, again = loop.time() + self._retry_seconds, 0.02, False
+        while True:
+            arguments: list[Argument] = [len(batch)]
+            for job, _ in batch:
+                arguments += job.arguments(created_at, again=again or job.id in self._repeat)
+            try:
+                answer = await self._line.run(script("enqueue"), *arguments)
+            except RETRYABLE as error:
+                if loop.time() + delay > deadline:
+                    logger.warning("Redis cannot be reached, %d jobs refused: %s", len(batch), error)
+                    return self._fail(batch, UnavailableError("The queue cannot be reached now.", retry_after=1))
+                again = True
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 0.5)
+            except OutOfMemoryError as error:
+                logger.error("Redis is at its memory limit, %d jobs refused: %s", len(batch), error)
+                return self._fail(batch, UnavailableError("The queue's memory is full.", retry_after=5))
+            except RedisError as error:
+                logger.error("Redis refused %d jobs: %s", len(batch), error)
+                return self._fail(batch, UnavailableError("The queue refused the job.", retry_after=5))
+            else:
+                return self._settle(batch, answer)
+
+    def _settle(self, batch: list[tuple[NewJob, Listener]], answer: list[bytes | int]) -> None:
+        self._repeat.difference_update(job.id for job, _ in batch)
+        refusals = {
+            int(answer[n]) - 1: Refusal(_text(answer[n + 1]), _text(answer[n + 2])) for n in range(0, len(answer), 3)
+        }
+        for index, (job, listener) in enumerate(batch):
+            if refusals and index in refusals:
+                listener.refused(job, refusals[index])
+            else:
+                listener.accepted(job)
+
+    def _fail(self, batch: list[tuple[NewJob, Listener]], error: MuleteerError) -> None:
+        self._repeat.difference_update(job.id for job, _ in batch)
+        for job, listener in batch:
+            listener.failed(job, error)
+
+
+def _text(value: bytes | int) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
