@@ -10,6 +10,15 @@ FIELDS = ("request_id", "job_id", "model", "version")
 """Names that log calls pass in ``extra`` to tie a line to a request, a job or a model version."""
 
 
+class TextFormatter(logging.Formatter):
+    """Lines for people: the message, and behind it what the record is tied to."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the line, with the record's request, job, model and version where it has them."""
+        ties = [f"{field}={getattr(record, field)}" for field in FIELDS if getattr(record, field, "")]
+        return super().formatMessage(record) + (f" [{' '.join(ties)}]" if ties else "")
+
+
 def configure_logging(service: str, level: str = "info", style: Literal["json", "text"] = "json") -> None:
     """Send every log record to standard error, as JSON lines or as text for people."""
     handler = logging.StreamHandler(sys.stderr)
@@ -24,7 +33,7 @@ def configure_logging(service: str, level: str = "info", style: Literal["json", 
             )
         )
     else:
-        handler.setFormatter(logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(TextFormatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

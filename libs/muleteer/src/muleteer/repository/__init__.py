@@ -1,0 +1,1 @@
+"""Model repositories: where version folders live, and the manifest each one holds."""

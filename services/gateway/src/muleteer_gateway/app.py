@@ -1,0 +1,109 @@
+"""The FastAPI application, built from settings: routes, errors, OpenAPI."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import muleteer
+from muleteer.errors import ValidationFailedError
+from muleteer_gateway.callbacks import run_callbacks
+from muleteer_gateway.core import Gateway
+from muleteer_gateway.envelope import Envelope, as_problem
+from muleteer_gateway.health_routes import health_routes
+from muleteer_gateway.job_routes import job_routes
+from muleteer_gateway.model_routes import model_routes
+from muleteer_gateway.openapi import add_models
+from muleteer_gateway.routes import PredictRoute
+
+DESCRIPTION = (
+    "Predictions as durable jobs. Every request becomes a job; the caller waits for its answer, or gets the job's URL."
+)
+
+
+class GatewayApp(FastAPI):
+    """FastAPI with one shortcut: prediction requests go straight to their route.
+
+    FastAPI's own layers cost more per request than all the rest of the gateway, and none of them has a task there:
+    errors, limits and ids are the envelope's.
+    """
+
+    hot: ASGIApp | None = None
+    hot_route: PredictRoute | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self.hot is not None and self.hot_route is not None:
+            match, child_scope = self.hot_route.matches(scope)
+            if match is Match.FULL:
+                scope.update(child_scope)
+                await self.hot(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
+def build_app(gateway: Gateway) -> FastAPI:
+    """Return the application that serves ``gateway``."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with gateway.running():
+            webhooks = asyncio.create_task(run_callbacks(gateway))
+            yield
+            webhooks.cancel()
+            await asyncio.gather(webhooks, return_exceptions=True)
+
+    app = GatewayApp(
+        title="Muleteer",
+        version=muleteer.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.hot_route = PredictRoute(gateway)
+    app.hot = Envelope(app.hot_route.handle, gateway)
+    for router in (job_routes(gateway), model_routes(gateway), health_routes(gateway)):
+        app.include_router(router)
+    app.add_middleware(Envelope, gateway=gateway)
+    app.add_exception_handler(HTTPException, _raise_problem)
+    app.add_exception_handler(RequestValidationError, _raise_invalid)
+    _serve_openapi(app, gateway)
+    return app
+
+
+async def _raise_problem(_: Request, error: Exception) -> Response:
+    """Hand the framework's errors to the envelope, where all errors become problem documents."""
+    if isinstance(error, HTTPException):
+        raise as_problem(error) from error
+    raise error
+
+
+async def _raise_invalid(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [{"path": "/".join(map(str, e["loc"])), "message": str(e["msg"])} for e in error.errors()]
+    raise ValidationFailedError(f"{errors[0]['path']}: {errors[0]['message']}.", errors=errors) from error
+
+
+def _serve_openapi(app: FastAPI, gateway: Gateway) -> None:
+    """Make ``/openapi.json`` follow the catalog: the document is built anew when that has changed."""
+    built: tuple[int, dict[str, Any]] = (-1, {})
+
+    def openapi() -> dict[str, Any]:
+        nonlocal built
+        if built[0] != gateway.models.generation:
+            base = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+            built = gateway.models.generation, add_models(base, gateway.models)
+        return built[1]
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

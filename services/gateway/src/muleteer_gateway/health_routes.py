@@ -1,0 +1,40 @@
+"""/livez, /readyz and /metrics."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from muleteer.metrics import GATEWAY, REQUESTS_IN_PROGRESS
+from muleteer_gateway.core import Gateway
+
+
+def health_routes(gateway: Gateway) -> APIRouter:
+    """Return the routes for probes and Prometheus."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/livez", summary="The process runs")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get(
+        "/readyz",
+        summary="Ready: Redis answers, and the gateway is not draining",
+        responses={503: {"description": "Not ready, with the reason", "content": {"application/json": {}}}},
+    )
+    async def readyz(response: Response) -> dict[str, str]:
+        problem = gateway.ready_problem()
+        if problem:
+            response.status_code = 503
+            return {"status": "not ready", "reason": problem}
+        return {"status": "ready"}
+
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        REQUESTS_IN_PROGRESS.set(gateway.in_progress)
+        return Response(generate_latest(GATEWAY), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return router

@@ -1,0 +1,204 @@
+"""The OpenAPI document: FastAPI's own, with every model's prediction routes and schemas added."""
+
+from typing import Any
+
+from muleteer_gateway.served import ServedModel, ServedModels, ServedVersion
+
+_TITLES = {
+    400: "The body cannot be understood",
+    401: "No valid API key",
+    404: "No such model, version, alias or job",
+    405: "Method not allowed",
+    409: "The job has ended, or was cancelled",
+    413: "The body or the list of instances is too long",
+    415: "The content type or encoding is not understood",
+    422: "Instances do not fit the schema; every wrong field is named",
+    429: "Too many requests",
+    431: "The request's headers are too long",
+    500: "The model failed; its exception's type and message",
+    503: "Not now; see Retry-After",
+    504: "The answer did not come in time; the job's URL",
+}
+
+
+def PROBLEM_RESPONSES(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 - used like a constant
+    """Return OpenAPI responses for these error statuses."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _TITLES[status], "content": {"application/problem+json": {"schema": schema}}}
+        for status in statuses
+    }
+
+
+JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The job",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
+    },
+    **PROBLEM_RESPONSES(401, 404, 409, 422, 503),
+}
+
+_PROBLEM = {
+    "type": "object",
+    "description": "An error (RFC 9457)",
+    "required": ["type", "title", "status", "detail", "error"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "error": {"type": "string", "description": "Same as detail: what V1 clients read"},
+        "instance": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+        "job": {"type": "string", "description": "URL of the job that goes on"},
+    },
+}
+
+_JOB = {
+    "type": "object",
+    "description": "A prediction on its way, or its end",
+    "required": ["id", "status", "model", "version", "created_at", "links"],
+    "properties": {
+        "id": {"type": "string"},
+        "status": {"enum": ["queued", "started", "finished", "failed", "canceled", "stopped"]},
+        "model": {"type": "string"},
+        "version": {"type": "string"},
+        "created_at": {"type": "string"},
+        "started_at": {"type": "string"},
+        "ended_at": {"type": "string"},
+        "position": {"type": "integer", "description": "Jobs before it in the queue"},
+        "eta_seconds": {"type": "number"},
+        "deliveries": {"type": "integer", "description": "Deliveries that were lost with their worker"},
+        "result": {"type": "object", "properties": {"predictions": {}}},
+        "error": {
+            "type": "object",
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+        "links": {"type": "object"},
+    },
+}
+
+_PREDICT_HEADERS = [
+    {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=N`: wait up to N seconds, then 202. `respond-async`: 202 at once.",
+        "schema": {"type": "string", "examples": ["wait=5", "respond-async"]},
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same key and body give the same job.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9_-]+$"},
+    },
+]
+
+_PREDICT_ERRORS = PROBLEM_RESPONSES(400, 401, 404, 409, 413, 415, 422, 429, 431, 500, 503, 504)
+
+
+def add_models(document: dict[str, Any], models: ServedModels) -> dict[str, Any]:
+    """Add Problem, Job and every model's routes to an OpenAPI document."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"], schemas["Job"] = _PROBLEM, _JOB
+    paths = document.setdefault("paths", {})
+    for model in models.models.values():
+        served = model.versions[next(iter(model.entry.targets()))]
+        name = model.name
+        paths[f"/v1/models/{name}:predict"] = {"post": _v1_operation(model, served, f"predict_{name}")}
+        for version, of_version in model.versions.items():
+            operation = _v1_operation(model, of_version, f"predict_{name}_version_{version}")
+            paths[f"/v1/models/{name}/versions/{version}:predict"] = {"post": operation}
+        for alias, version in model.entry.aliases.items():
+            operation = _v1_operation(model, model.versions[version], f"predict_{name}_label_{alias}")
+            paths[f"/v1/models/{name}/labels/{alias}:predict"] = {"post": operation}
+        if model.entry.route:
+            paths[model.entry.route] = _plain_item(model, served)
+    return document
+
+
+def _schemas(served: ServedVersion) -> tuple[dict[str, Any], dict[str, Any]]:
+    manifest = served.manifest
+    return (manifest.instance_schema, manifest.prediction_schema) if manifest else ({}, {})
+
+
+def _v1_operation(model: ServedModel, served: ServedVersion, operation_id: str) -> dict[str, Any]:
+    instance, prediction = _schemas(served)
+    limit = model.entry.limits.max_instances
+    request = {
+        "type": "object",
+        "required": ["instances"],
+        "properties": {
+            "instances": {
+                "anyOf": [
+                    {"type": "array", "items": instance, "minItems": 1, "maxItems": limit},
+                    {"type": "object", "additionalProperties": instance, "minProperties": 1, "maxProperties": limit},
+                ]
+            },
+            "callback": {"type": "string", "format": "uri", "description": "URL that a signed webhook goes to"},
+        },
+    }
+    answer = {
+        "type": "object",
+        "required": ["predictions"],
+        "properties": {
+            "predictions": {
+                "anyOf": [
+                    {"type": "array", "items": prediction},
+                    {"type": "object", "additionalProperties": prediction},
+                ]
+            }
+        },
+    }
+    examples = [example.instance for example in served.manifest.examples[:1]] if served.manifest else []
+    return _operation(model, operation_id, request, answer, {"instances": examples} if examples else None)
+
+
+def _plain_item(model: ServedModel, served: ServedVersion) -> dict[str, Any]:
+    instance, prediction = _schemas(served)
+    example = served.manifest.examples[0].instance if served.manifest and served.manifest.examples else None
+    request, answer = instance, prediction
+    if model.entry.route_body == "instances":
+        limit = model.entry.limits.max_instances
+        request = {"type": "object", "additionalProperties": instance, "minProperties": 1, "maxProperties": limit}
+        answer = {"type": "object", "additionalProperties": prediction}
+        example = {"1": example} if example is not None else None
+    explain = {
+        "tags": ["predict"],
+        "operationId": f"explain_{model.name}",
+        "summary": f"What {model.name} wants and answers",
+        "responses": {
+            "200": {"description": "The model's description", "content": {"application/json": {}}},
+            **PROBLEM_RESPONSES(401),
+        },
+    }
+    return {"post": _operation(model, f"plain_{model.name}", request, answer, example), "get": explain}
+
+
+def _operation(
+    model: ServedModel, operation_id: str, request: dict[str, Any], answer: dict[str, Any], example: Any
+) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": request}
+    if example is not None:
+        content["example"] = example
+    return {
+        "tags": ["predict"],
+        "operationId": operation_id,
+        "summary": f"Predict with {model.name}",
+        "parameters": _PREDICT_HEADERS,
+        "requestBody": {"required": True, "content": {"application/json": content}},
+        "responses": {
+            "200": {"description": "The predictions", "content": {"application/json": {"schema": answer}}},
+            "202": {
+                "description": "The job goes on; its URL is in Location",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
+            },
+            **{str(status): value for status, value in _PREDICT_ERRORS.items()},
+        },
+    }

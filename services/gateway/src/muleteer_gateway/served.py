@@ -1,0 +1,196 @@
+"""The models a gateway serves: entry, manifest, validator and readiness of each version, and which one answers."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from muleteer.catalog import Catalog, ModelEntry
+from muleteer.catalog.model import pick
+from muleteer.errors import ModelLoadError, NotFoundError, RepositoryError, UnavailableError
+from muleteer.queue.names import queue_name
+from muleteer.repository.manifest import Manifest
+from muleteer.repository.store import fetch_manifest
+from muleteer_gateway.instances import InstanceValidator
+
+logger = logging.getLogger(__name__)
+
+Reports = dict[str, list[dict[str, Any]]]
+"""What live workers say of a model's versions, by version."""
+
+
+@dataclass(slots=True)
+class ServedVersion:
+    """One version of one model, as the gateway knows it."""
+
+    model: str
+    version: str
+    entry: ModelEntry
+    queue: str
+    version_header: bytes
+    manifest: Manifest | None
+    validator: InstanceValidator | None
+    problem: str
+    """Why its manifest cannot be used; empty when it can."""
+
+
+@dataclass(slots=True)
+class ServedModel:
+    """One model of the catalog with its versions."""
+
+    name: str
+    entry: ModelEntry
+    versions: dict[str, ServedVersion]
+    reports: Reports = field(default_factory=dict)
+    ready: frozenset[str] = frozenset()
+    """Versions that some live worker has ready."""
+    last_targets: dict[str, float] = field(default_factory=dict)
+    """Targets that were ready when last seen so: they go on answering while new ones are not ready yet."""
+    retiring: dict[str, ServedVersion] = field(default_factory=dict)
+    """Versions that have left the catalog but that workers still hold."""
+
+    def state(self, version: str) -> tuple[str, str]:
+        """Return a version's state over all workers and its reason: ready, loading, failed or unknown."""
+        reports = self.reports.get(version, [])
+        states = {report.get("state") for report in reports}
+        for state in ("ready", "loading"):
+            if state in states:
+                return state, ""
+        for report in reports:
+            if report.get("state") == "failed":
+                return "failed", str(report.get("message", ""))
+        served = self.versions.get(version)
+        return ("failed", served.problem) if served and served.problem else ("unknown", "")
+
+    def take_reports(self, reports: Reports) -> None:
+        """Take what live workers say of the model's versions."""
+        self.reports = reports
+        self.ready = frozenset(
+            version for version, said in reports.items() if any(report.get("state") == "ready" for report in said)
+        )
+        for version in [version for version in self.retiring if version not in reports]:
+            del self.retiring[version]
+
+    def default(self) -> ServedVersion:
+        """Return the version that answers an unnamed request now.
+
+        Shares go to versions that are ready. While none of the catalog's targets is, the ones before them go on.
+        """
+        targets = self.entry.targets()
+        ready = {version: share for version, share in targets.items() if version in self.ready}
+        if ready:
+            self.last_targets = ready
+            return self.versions[pick(ready)]
+        before = {v: s for v, s in self.last_targets.items() if v in self.ready and self._known(v)}
+        if before:
+            chosen = pick(before)
+            return self.versions.get(chosen) or self.retiring[chosen]
+        return self.versions[pick(targets)]
+
+    def _known(self, version: str) -> bool:
+        return version in self.versions or version in self.retiring
+
+
+class ServedModels:
+    """All models of the current catalog."""
+
+    def __init__(self, catalog: Catalog, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self.models: dict[str, ServedModel] = {}
+        self.routes: dict[str, ServedModel] = {}
+        self.generation = 0
+        self._catalog = catalog
+
+    def adopt(self, catalog: Catalog) -> None:
+        """Take a new catalog: read the manifests it needs (blocking: call from a thread), then switch in one step."""
+        models = {}
+        for name, entry in catalog.models.items():
+            old = self.models.get(name)
+            versions = {version: self._serve(catalog, name, version, entry, old) for version in entry.versions}
+            served = ServedModel(name, entry, versions)
+            if old is not None:
+                served.reports, served.ready, served.last_targets = old.reports, old.ready, old.last_targets
+                gone = {**old.retiring, **old.versions}
+                served.retiring = {v: s for v, s in gone.items() if v not in versions}
+            models[name] = served
+        self.models = models
+        self.routes = {served.entry.route: served for served in models.values() if served.entry.route}
+        self._catalog = catalog
+        self.generation += 1
+
+    def model(self, name: str) -> ServedModel:
+        """Return a model. Raises NotFoundError that lists the models there are."""
+        served = self.models.get(name)
+        if served is None:
+            self._catalog.model(name)
+            raise NotFoundError(f"There is no model {name[:100]!r}.")
+        return served
+
+    def choose(self, name: str, version: str | None, alias: str | None) -> ServedVersion:
+        """Return the version that a request goes to.
+
+        Raises NotFoundError for an unknown model, version or alias, UnavailableError for a version that failed to load.
+        """
+        model = self.model(name)
+        if alias is not None:
+            version = model.entry.aliases.get(alias)
+            if version is None:
+                known = ", ".join(sorted(model.entry.aliases)) or "none"
+                raise NotFoundError(f"Model {name} has no alias {alias[:100]!r}. Aliases: {known}.")
+        return self.usable(model, version)
+
+    def usable(self, model: ServedModel, version: str | None) -> ServedVersion:
+        """Return the named version of a model, or the one that answers when none is named, if it can take requests."""
+        if version is None:
+            chosen = model.default()
+        elif version in model.versions:
+            chosen = model.versions[version]
+        else:
+            known = ", ".join(model.versions)
+            raise NotFoundError(f"Model {model.name} has no version {version[:100]!r}. Versions: {known}.")
+        if chosen.problem or (model.reports.get(chosen.version) and model.state(chosen.version)[0] == "failed"):
+            _, reason = model.state(chosen.version)
+            raise UnavailableError(
+                f"Version {chosen.version} of model {model.name} is not ready: {reason or chosen.problem}.",
+                retry_after=30,
+            )
+        return chosen
+
+    def take_reports(self, reports: dict[str, Reports]) -> None:
+        """Take what live workers say of the models' versions."""
+        for name, model in self.models.items():
+            model.take_reports(reports.get(name, {}))
+
+    def all_versions(self) -> Iterator[ServedVersion]:
+        """Yield every version there is a queue for, also those that have left the catalog but not the workers."""
+        for model in self.models.values():
+            yield from model.versions.values()
+            yield from model.retiring.values()
+
+    def _serve(
+        self, catalog: Catalog, name: str, version: str, entry: ModelEntry, old: ServedModel | None
+    ) -> ServedVersion:
+        manifest, validator, problem = None, None, ""
+        known = old.versions.get(version) if old is not None else None
+        if (
+            known is not None
+            and not known.problem
+            and known.entry.versions.get(version) == entry.versions[version]
+            and self._catalog.repository == catalog.repository
+        ):
+            manifest, validator = known.manifest, known.validator  # a version is immutable
+        else:
+            try:
+                manifest = fetch_manifest(catalog.version_uri(name, version), self._cache_dir)
+                validator = InstanceValidator(manifest.instance_schema)
+            except (ModelLoadError, RepositoryError) as error:
+                problem = error.message
+            except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+                problem = f"its instance_schema is not a JSON Schema: {str(error).splitlines()[0]}"
+            if problem:
+                logger.error("Version %s of %s: %s", version, name, problem, extra={"model": name, "version": version})
+        queue = queue_name(name, version)
+        return ServedVersion(name, version, entry, queue, version.encode(), manifest, validator, problem)
