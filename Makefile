@@ -1,0 +1,79 @@
+# Everything needs only make and Python 3.11 or newer: tools and libraries come from PyPI into .muleteer/ and .venv/.
+
+PYTHON ?= python3
+PORT ?= 8080
+UV_VERSION := 0.13.9
+
+STATE := .muleteer
+TOOLS := $(STATE)/tools
+BIN := .venv/bin
+UV := UV_PYTHON_DOWNLOADS=never $(TOOLS)/bin/uv
+UV_STAMP := $(TOOLS)/.uv-$(UV_VERSION)
+SYNC_STAMP := .venv/.synced
+TRAIN_STAMP := $(STATE)/models/.trained
+
+PROJECT_FILES := uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+EXAMPLE_FILES := $(shell find examples -type f -name '*.py' 2>/dev/null)
+TESTS ?= tests/unit tests/integration $(wildcard tests/chart)
+
+.DEFAULT_GOAL := help
+.PHONY: help sync models demo test lint format bench clean
+
+help: ## Show what there is to make
+	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
+	@echo "make demo ONCE=1      the same, ending by itself"
+	@echo "make test             lint and run the tests (TESTS=path for some)"
+	@echo "make lint             ruff and mypy"
+	@echo "make format           let ruff rewrite what it can"
+	@echo "make bench            measure speed and durability into benchmarks/results/"
+	@echo "make sync             only set up .venv"
+	@echo "make clean            remove all that was made"
+	@echo "Variables: PYTHON=$(PYTHON) PORT=$(PORT)"
+
+$(UV_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed: name one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "This Python cannot make environments: install python3-venv (apt install python3-venv)" >&2; exit 1; }
+	@echo "[1/3] installing uv $(UV_VERSION) into $(TOOLS)"
+	@rm -rf $(TOOLS)
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(SYNC_STAMP): $(UV_STAMP) $(PROJECT_FILES)
+	@echo "[2/3] installing libraries into .venv"
+	@$(UV) sync --quiet --frozen --python $(PYTHON)
+	@touch $@
+
+$(TRAIN_STAMP): $(SYNC_STAMP) $(EXAMPLE_FILES)
+	@echo "[3/3] training the example models"
+	@$(BIN)/python examples/train_all.py --output $(STATE)/models
+	@touch $@
+
+sync: $(SYNC_STAMP)
+
+models: $(TRAIN_STAMP)
+
+demo: $(TRAIN_STAMP)
+	@exec $(BIN)/muleteer up --models examples/catalog.yaml --gateway-port $(PORT) \
+	  --then "$(BIN)/python examples/demo.py --url http://localhost:$(PORT)" $(if $(ONCE),--once)
+
+lint: $(SYNC_STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(SYNC_STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+test: lint
+	@$(BIN)/pytest $(TESTS)
+
+bench: $(TRAIN_STAMP)
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(STATE) .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
