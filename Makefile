@@ -13,7 +13,7 @@ SYNC_STAMP := .venv/.synced
 TRAIN_STAMP := $(STATE)/models/.trained
 
 PROJECT_FILES := uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
-EXAMPLE_FILES := $(shell find examples -type f -name '*.py' 2>/dev/null)
+EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' \) 2>/dev/null)
 TESTS ?= tests/unit tests/integration $(wildcard tests/chart)
 
 .DEFAULT_GOAL := help
