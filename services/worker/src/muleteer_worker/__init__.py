@@ -1,0 +1,1 @@
+"""The worker: claims jobs in batches, predicts and finishes them."""

@@ -1,0 +1,178 @@
+"""The claim loop: claim a batch, predict it, finish it and claim the next one in the same round trip."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from muleteer.queue.consumer import BatchTiming, Claim, Consumer, Outcome, QueueSpec
+from muleteer_worker.batch import Batch
+from muleteer_worker.lease import LeaseKeeper
+from muleteer_worker.outage import Outage
+from muleteer_worker.resident import Residents
+from muleteer_worker.tally import count_given_back, tally
+from muleteer_worker.watch import Pulse
+
+logger = logging.getLogger(__name__)
+
+TIDY_SECONDS = 1.0
+"""How often expired leases are reaped and the catalog is looked at."""
+BELL_SECONDS = 1.0
+"""Longest sleep at the bell: a claim every second covers a lost token and jobs that others enqueued."""
+LOADING_SECONDS = 0.1
+"""Longest sleep while a version loads, so that it serves as soon as it is ready."""
+
+
+class ClaimLoop:
+    """One process's loop. ``stopping`` turns true when it is to end: the batches in hand are finished first."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        residents: Residents,
+        keeper: LeaseKeeper,
+        pulse: Pulse,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._consumer = consumer
+        self._residents = residents
+        self._keeper = keeper
+        self._pulse = pulse
+        self._stopping = stopping
+        self._outage = Outage()
+        self._first = 0
+        self._claimed_at = 0.0
+        self._tidy_at = 0.0
+        self._claim_in_doubt = False
+        self._found_nothing = False
+        """The last claim found every queue empty: only the bell is worth waiting for."""
+
+    def run(self) -> None:
+        """Serve until stopping. RedisErrors are outlived; whatever else goes wrong ends the process."""
+        claim: Claim | None = None
+        while claim is not None or not self._stopping():
+            now = self._pulse.turned_at = time.monotonic()
+            if now >= self._tidy_at or self._residents.load_ended.is_set():
+                self._tidy_at = now + TIDY_SECONDS
+                self._try(self._tidy)
+            claim = self._serve(claim) if claim is not None else self._try(self._next)
+
+    def _try(self, step: Callable[[], Claim | None]) -> Claim | None:
+        try:
+            claim = step()
+        except RedisError as error:
+            self._outage.suffer(error)
+            return None
+        self._outage.over()
+        return claim
+
+    def _tidy(self) -> None:
+        specs = self._residents.specs
+        self._residents.tick()
+        self._found_nothing = self._found_nothing and self._residents.specs is specs
+        count_given_back(self._consumer.reap(self._residents.specs))
+
+    def _next(self) -> Claim | None:
+        """Return the next claim; None after a while without one."""
+        if self._claim_in_doubt:
+            # A claim whose answer was lost holds jobs that nobody runs. They need not wait for their leases to end.
+            count_given_back(self._consumer.release([self._consumer.worker], self._residents.specs))
+            self._claim_in_doubt = False
+        specs = self._rotated()
+        if not specs:
+            self._residents.load_ended.wait(LOADING_SECONDS)
+            return None
+        if self._found_nothing:
+            self._found_nothing = False
+            self._consumer.wait_for_bell(LOADING_SECONDS if self._residents.loading else BELL_SECONDS)
+            if self._stopping():
+                return None
+        self._claim_in_doubt = True
+        claim = self._consumer.claim(specs)
+        self._claim_in_doubt = False
+        self._claimed_at = time.time()
+        self._found_nothing = claim is None
+        return claim
+
+    def _rotated(self) -> tuple[QueueSpec, ...]:
+        """Return the queues, beginning after the one that began last time: none is always last."""
+        specs = self._residents.specs
+        if len(specs) < 2:
+            return specs
+        self._first = (self._first + 1) % len(specs)
+        return specs[self._first :] + specs[: self._first]
+
+    def _serve(self, claim: Claim) -> Claim | None:
+        """Predict and finish a claim; return the one that came with the finish."""
+        numbers = tally(claim.queue)
+        if not claim.jobs:
+            self._keeper.held = None
+            numbers.claimed(claim)
+            return None
+        self._keeper.held = claim
+        batch = self._predict(claim)
+        next_claim = self._finish(claim, batch)
+        self._keeper.held = next_claim
+        numbers.claimed(claim)
+        numbers.predicted(batch.calls)
+        return next_claim
+
+    def _predict(self, claim: Claim) -> Batch:
+        resident = self._residents.serving[claim.queue]
+        loaded, plan = resident.loaded, resident.plan
+        if loaded is None:
+            raise RuntimeError(f"Version {claim.queue} was claimed but is not loaded.")
+        self._pulse.queue, self._pulse.predict_limit = claim.queue, plan.predict_timeout
+        batch = Batch(loaded.predict, plan.spec.max_rows, self._pulse)
+        batch.run(claim.jobs)
+        return batch
+
+    def _finish(self, claim: Claim, batch: Batch) -> Claim | None:
+        """Finish a batch for as long as it takes: it may be repeated, because it is fenced by the leases."""
+        began = self._claimed_at
+        give_up_at = time.monotonic() + self._consumer.lease_seconds
+        while True:
+            then_claim = () if self._stopping() or self._claim_in_doubt else self._rotated()
+            timing = BatchTiming(began, max(began, time.time()), batch.predict_seconds)
+            doubt_before, self._claim_in_doubt = self._claim_in_doubt, self._claim_in_doubt or bool(then_claim)
+            try:
+                report, next_claim = self._consumer.finish(claim, batch.outcomes, timing, then_claim)
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                self._outage.suffer(error)
+            except RedisError as error:
+                # The server answers but refuses (memory full, disk full): the leases end, others try the jobs.
+                self._outage.suffer(error)
+                if time.monotonic() > give_up_at:
+                    logger.error("A batch of %d jobs of %s cannot be finished: %s", len(claim.jobs), claim.queue, error)
+                    return None
+            else:
+                self._claim_in_doubt = doubt_before
+                self._found_nothing = bool(then_claim) and next_claim is None
+                self._claimed_at = time.time()
+                self._outage.over()
+                tally(claim.queue).finished(report)
+                self._log_failures(claim, batch.outcomes)
+                return next_claim
+
+    def _log_failures(self, claim: Claim, outcomes: list[Outcome]) -> None:
+        failed = {outcome.job_id: outcome for outcome in outcomes if outcome.predictions is None}
+        if not failed:
+            return
+        plan = self._residents.serving[claim.queue].plan
+        for job in claim.jobs:
+            outcome = failed.get(job.id)
+            if outcome is not None:
+                logger.warning(
+                    "Prediction failed: %s: %s",
+                    outcome.error_type,
+                    outcome.error_message,
+                    extra={
+                        "model": plan.model,
+                        "version": plan.version,
+                        "job_id": job.id,
+                        "request_id": job.request_id,
+                    },
+                )
