@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
@@ -18,6 +19,7 @@ from muleteer.queue.consumer import BatchTiming, Claim, Consumer, Outcome, Queue
 from muleteer.queue.producer import Refusal
 from muleteer.queue.replies import WaitTimeout
 from support.producing import QUEUE, gateway_side, new_job
+from support.waiting import wait_until
 
 SPEC = [QueueSpec(QUEUE, 64, 3)]
 
@@ -85,7 +87,7 @@ async def test_an_answered_sync_job_leaves_nothing_in_redis(valkey: EmbeddedValk
         worker = consumer(valkey)
         worker.finish(claimed(worker.claim(SPEC)), [Outcome(job.id, b"[1]")], timing())
         assert (await answer).payload == b"[1]"
-    worker.wait_for_bell(0.1)
+    worker.wait_and_claim(SPEC, 0.1)
     assert keys(connection) == [f"muleteer:stats:{QUEUE}", "muleteer:workers:default", "rq:queues"]
 
 
@@ -328,12 +330,10 @@ async def test_a_lost_reply_makes_the_gateway_ask_again(valkey: EmbeddedValkey) 
         answer = side.replies.expect(job.id, 20, lambda: side.producer.submit(job, side.recorder, again=True))
         worker = consumer(valkey)
         await side.enqueue(job)
-        assert worker.wait_for_bell(1)
-        claim = claimed(worker.claim(SPEC))
+        claim = claimed(worker.wait_and_claim(SPEC, 10))
         worker.finish(claim, echo(claim), timing())
         job.reply_to = "gateway"
-        assert await asyncio.to_thread(worker.wait_for_bell, 10)
-        again = claimed(worker.claim(SPEC))
+        again = claimed(await asyncio.to_thread(worker.wait_and_claim, SPEC, 10))
         worker.finish(again, [Outcome(job.id, b'["again"]')], timing())
         assert (await answer).payload == b'["again"]'
 
@@ -365,6 +365,22 @@ async def test_the_bell_holds_no_more_tokens_than_there_are_workers(
         for _ in range(5):
             await side.enqueue(new_job(), new_job(), new_job())
         assert connection.llen("muleteer:bell:default") == len(workers)
+
+
+async def test_a_sleeping_worker_is_woken_with_the_claim_in_hand(
+    valkey: EmbeddedValkey, connection: redis.Redis
+) -> None:
+    async with gateway_side(valkey.url) as side:
+        worker = consumer(valkey)
+        waiting = asyncio.create_task(asyncio.to_thread(worker.wait_and_claim, SPEC, 20))
+        await asyncio.to_thread(wait_until, lambda: connection.info("clients")["blocked_clients"] == 2)
+        job = new_job(kept=True)
+        before = datetime.now(UTC)
+        await side.enqueue(job)
+        assert [j.id for j in claimed(await waiting).jobs] == [job.id]
+        view = await side.jobs.look(job.id)
+    assert view is not None
+    assert abs(datetime.fromisoformat(view.started_at) - before) < timedelta(seconds=5)
 
 
 async def test_a_job_that_is_no_prediction_is_refused_with_a_reason(

@@ -82,20 +82,25 @@ class Gateway:
         self.redis_seen = 0.0
         """When Redis last answered (monotonic seconds)."""
         self.redis_problem = "Redis has not answered yet"
+        self.broken = ""
+        """Why this process cannot go on; empty while it can."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the tasks beside the routes: enqueue, read replies, watch the system."""
         await asyncio.to_thread(self.models.adopt, self.source.current)
         await self._observe()
-        jobs = (
-            self.producer.run(),
-            self.replies.run(),
-            self.replies.run_look(),
-            self.replies.run_deadlines(),
-            self._watch(),
-        )
-        tasks = [asyncio.create_task(job) for job in jobs]
+        jobs = {
+            "enqueue": self.producer.run(),
+            "replies": self.replies.run(),
+            "lost replies": self.replies.run_look(),
+            "deadlines": self.replies.run_deadlines(),
+            "catalog": self._watch_catalog(),
+            "load": self._watch_load(),
+        }
+        tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        for task in tasks:
+            task.add_done_callback(self._note_end)
         try:
             yield
         finally:
@@ -106,8 +111,8 @@ class Gateway:
 
     def ready_problem(self) -> str:
         """Return why this gateway should get no traffic; empty when it should."""
-        if self.draining:
-            return "draining"
+        if self.draining or self.broken:
+            return self.broken or "draining"
         if time.monotonic() - self.redis_seen > 3 * self.settings.observe_seconds + 2:
             return self.redis_problem
         return ""
@@ -116,13 +121,22 @@ class Gateway:
         view = await self.jobs.look(job_id)
         return view.as_reply() if view is not None else None
 
-    async def _watch(self) -> None:
-        next_poll = 0.0
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Notice a task that ended by itself: without it this process only pretends to serve."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        self.broken = f"the task {task.get_name()!r} ended: {error!r}"
+        logger.critical("This gateway is broken, it must be started again: %s", self.broken, exc_info=error)
+
+    async def _watch_catalog(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.catalog_poll_seconds)
+            await self._poll_catalog()
+
+    async def _watch_load(self) -> None:
         while True:
             await asyncio.sleep(self.settings.observe_seconds)
-            if time.monotonic() >= next_poll:
-                next_poll = time.monotonic() + self.settings.catalog_poll_seconds
-                await self._poll_catalog()
             await self._observe()
 
     async def _poll_catalog(self) -> None:

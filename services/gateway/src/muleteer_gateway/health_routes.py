@@ -11,8 +11,15 @@ def health_routes(gateway: Gateway) -> APIRouter:
     """Return the routes for probes and Prometheus."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/livez", summary="The process runs")
-    async def livez() -> dict[str, str]:
+    @router.get(
+        "/livez",
+        summary="The process works, or can only be helped by a restart (503)",
+        responses={503: {"description": "Broken, with the reason", "content": {"application/json": {}}}},
+    )
+    async def livez(response: Response) -> dict[str, str]:
+        if gateway.broken:
+            response.status_code = 503
+            return {"status": "broken", "reason": gateway.broken}
         return {"status": "alive"}
 
     @router.get(

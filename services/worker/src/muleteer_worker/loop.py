@@ -85,13 +85,10 @@ class ClaimLoop:
         if not specs:
             self._residents.load_ended.wait(LOADING_SECONDS)
             return None
-        if self._found_nothing:
-            self._found_nothing = False
-            self._consumer.wait_for_bell(LOADING_SECONDS if self._residents.loading else BELL_SECONDS)
-            if self._stopping():
-                return None
         self._claim_in_doubt = True
-        claim = self._consumer.claim(specs)
+        # A token at the bell is lost on a worker that does not serve its version yet, so while one loads sleep short.
+        seconds = LOADING_SECONDS if self._residents.loading else BELL_SECONDS
+        claim = self._consumer.wait_and_claim(specs, seconds) if self._found_nothing else self._consumer.claim(specs)
         self._claim_in_doubt = False
         self._claimed_at = time.time()
         self._found_nothing = claim is None

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from redis.exceptions import NoScriptError
 
 from muleteer.queue import rqformat
+from muleteer.queue.line import Line
 from muleteer.queue.names import (
     EXECUTION_PREFIX,
     WIP_GUARD_SECONDS,
@@ -17,7 +17,7 @@ from muleteer.queue.names import (
     versions_key,
     workers_key,
 )
-from muleteer.queue.scripts import Argument, load_all, script
+from muleteer.queue.scripts import Argument, script
 
 REFUSAL = (
     "NotAPrediction: this queue takes Muleteer predictions only; enqueue through the gateway, or use another queue."
@@ -121,16 +121,14 @@ class Consumer:
         self.pool = pool
         self.worker = worker
         self.lease_seconds = lease_seconds
+        self._line = Line(connection)
         self._executions = count(1)
         self._refusal = rqformat.exc_string(REFUSAL)
-        self._scripts_loaded = False
 
     def claim(self, queues: Sequence[QueueSpec]) -> Claim | None:
         """Take a batch from the first of ``queues`` that has one; None when all are empty."""
-        if not queues:
-            return None
         execution_id, arguments = self._claim_arguments(queues)
-        return _read_claim(script("claim").call(self.connection, *arguments), execution_id)
+        return _read_claim(self._line.run(script("claim"), *arguments), execution_id)
 
     def finish(
         self,
@@ -147,17 +145,18 @@ class Consumer:
         arguments = self._finish_arguments(claim, outcomes, timing, jobs)
         if then_claim:
             execution_id, claim_arguments = self._claim_arguments(then_claim)
-            answer, next_answer = self._call_both(arguments, claim_arguments)
+            calls = [(script("finish"), arguments), (script("claim"), claim_arguments)]
+            answer, next_answer = self._line.run_all(calls)
             next_claim = _read_claim(next_answer, execution_id)
         else:
-            answer, next_claim = script("finish").call(self.connection, *arguments), None
+            answer, next_claim = self._line.run(script("finish"), *arguments), None
         counts = [int(value) for value in answer[:4]]
         late = {_text(value) for value in answer[4:]}
         if late:
             # They became kept while they ran: their results must now be stored in RQ's form too.
             again = [outcome for outcome in outcomes if outcome.job_id in late]
             arguments = self._finish_arguments(claim, again, timing, jobs, store_all=True)
-            more = script("finish").call(self.connection, *arguments)
+            more = self._line.run(script("finish"), *arguments)
             counts = [a + int(b) for a, b in zip(counts, more[:4], strict=True)]
         return FinishReport(*counts), next_claim
 
@@ -165,11 +164,17 @@ class Consumer:
         """Move the end of the claim's leases; returns how many of them are still held."""
         arguments: list[Argument] = [claim.queue, claim.execution_id, self.lease_seconds, WIP_GUARD_SECONDS]
         arguments += [job.id for job in claim.jobs]
-        return int(script("renew").call(self.connection, *arguments))
+        return int(self._line.run(script("renew"), *arguments))
 
-    def wait_for_bell(self, seconds: float) -> bool:
-        """Sleep until work is enqueued for this pool, at most ``seconds``; True when the bell rang."""
-        return self.connection.blpop([bell_key(self.pool)], timeout=seconds) is not None
+    def wait_and_claim(self, queues: Sequence[QueueSpec], seconds: float) -> Claim | None:
+        """Sleep until work is enqueued for this pool, at most ``seconds``, then claim, all in one round trip.
+
+        The claim is on its way before the sleep begins, so that waking up costs no message of its own.
+        """
+        execution_id, arguments = self._claim_arguments(queues)
+        bell = ("BLPOP", bell_key(self.pool), seconds)
+        _, answer = self._line.run_all([(script("claim"), arguments)], first=bell)
+        return _read_claim(answer, execution_id)
 
     def reap(self, queues: Sequence[QueueSpec]) -> ReapReport:
         """Give back jobs whose lease has expired, of any worker, and sweep RQ's registries of what is past its time."""
@@ -181,7 +186,7 @@ class Consumer:
 
     def heartbeat(self, ttl: float = 10.0) -> int:
         """Count as a live worker of the pool for ``ttl`` more seconds; returns how many workers it has."""
-        return int(script("heartbeat").call(self.connection, self.pool, self.worker, int(ttl)))
+        return int(self._line.run(script("heartbeat"), self.pool, self.worker, int(ttl)))
 
     def leave(self) -> None:
         """Stop counting as a live worker of the pool."""
@@ -206,7 +211,7 @@ class Consumer:
     def _claim_arguments(self, queues: Sequence[QueueSpec]) -> tuple[str, list[Argument]]:
         execution_id = f"{EXECUTION_PREFIX}{self.worker}.{next(self._executions)}"
         arguments: list[Argument] = [execution_id, self.worker, self.lease_seconds, WIP_GUARD_SECONDS]
-        arguments += [rqformat.timestamp(), self._refusal, len(queues)]
+        arguments += [self._refusal, len(queues)]
         for queue in queues:
             arguments += [queue.name, queue.max_rows]
         return execution_id, arguments
@@ -239,20 +244,6 @@ class Consumer:
             arguments += (outcome.job_id, status, f"{job.waited:.6f}{tail}", payload, rq_form)
         return arguments
 
-    def _call_both(self, finish: Sequence[Argument], claim: Sequence[Argument]) -> list[Any]:
-        if not self._scripts_loaded:
-            load_all(self.connection, "finish", "claim")
-            self._scripts_loaded = True
-        with self.connection.pipeline(transaction=False) as pipeline:
-            pipeline.execute_command("EVALSHA", script("finish").sha, 0, *finish)
-            pipeline.execute_command("EVALSHA", script("claim").sha, 0, *claim)
-            try:
-                return list(pipeline.execute())
-            except NoScriptError:
-                # A restarted server has forgotten both scripts, so neither has run.
-                load_all(self.connection, "finish", "claim")
-        return [script("finish").call(self.connection, *finish), script("claim").call(self.connection, *claim)]
-
     def _reap(self, workers: Sequence[str], queues: Sequence[QueueSpec]) -> ReapReport:
         arguments: list[Argument] = [WIP_GUARD_SECONDS, rqformat.timestamp(), len(workers), *workers]
         for queue in queues:
@@ -268,7 +259,7 @@ class Consumer:
                 error,
                 rqformat.exc_string(f"WorkerLost: {message}"),
             )
-        answer = script("reap").call(self.connection, *arguments) if queues else []
+        answer = self._line.run(script("reap"), *arguments) if queues else []
         rows = [(_text(answer[n]), int(answer[n + 1]), int(answer[n + 2])) for n in range(0, len(answer), 3)]
         return ReapReport({q: n for q, n, _ in rows if n}, {q: n for q, _, n in rows if n})
 

@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from muleteer.errors import MuleteerError, UnavailableError
 from muleteer.queue import rqformat
-from muleteer.queue.line import Line
+from muleteer.queue.line import AsyncLine
 from muleteer.queue.scripts import Argument, script
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Producer:
     """Collects submissions and enqueues them in as few calls as there are event-loop ticks."""
 
     def __init__(self, connection: Redis, retry_seconds: float = 2.0) -> None:
-        self._line = Line(connection)
+        self._line = AsyncLine(connection)
         self._retry_seconds = retry_seconds
         self._pending: list[tuple[NewJob, Listener]] = []
         self._wake: asyncio.Future[None] | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from muleteer.queue.line import Line
+from muleteer.queue.line import AsyncLine
 from muleteer.queue.names import replies_key
 from muleteer.queue.scripts import script
 
@@ -161,7 +161,7 @@ class Replies:
 
     async def run(self) -> None:
         """Read replies until cancelled; a lost connection is made anew."""
-        key, delay, line = replies_key(self._gateway), 0.05, Line(self._connection)
+        key, delay, line = replies_key(self._gateway), 0.05, AsyncLine(self._connection)
         while True:
             try:
                 found = await line.call("BLMPOP", BLOCK_SECONDS, 1, key, "LEFT", "COUNT", READ_AT_ONCE)

@@ -42,9 +42,3 @@ class Script:
 def script(name: str) -> Script:
     """Return the script ``lua/<name>.lua``, read once a process."""
     return Script(name)
-
-
-def load_all(connection: Redis, *names: str) -> None:
-    """Make the server know the scripts (needed before a pipeline of EVALSHA calls)."""
-    for name in names:
-        connection.script_load(script(name).text)

@@ -1,14 +1,31 @@
 -- Take a batch of waiting jobs of one queue under a lease.
 --
--- ARGV: execution id, worker, lease seconds, guard seconds, time as RQ writes it, RQ's form of the refusal (base64),
---       number of queues, then for each queue: name, most rows.
+-- ARGV: execution id, worker, lease seconds, guard seconds, RQ's form of the refusal (base64), number of queues,
+--       then for each queue: name, most rows.
+-- The time is the server's: the call may have been sent long before it runs (behind a blocking pop).
 -- Queues are tried in the order given. Returns false when none had anything, else
 --   {queue, expired, canceled, refused, then for each job: id, input, rows, deliveries, seconds waited, keep, extra}.
 local execution, worker = ARGV[1], ARGV[2]
-local lease, guard, written_now = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local refusal, queues = ARGV[6], tonumber(ARGV[7])
-local now = redis.call('TIME')
-now = tonumber(now[1]) + tonumber(now[2]) / 1000000
+local lease, guard, refusal, queues = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+
+-- Return a Unix time as RQ writes it: 2026-01-31T12:00:00.000000Z. Days to date after Howard Hinnant's civil_from_days
+-- (howardhinnant.github.io/date_algorithms.html).
+local function timestamp(seconds, microseconds)
+  local floor = math.floor
+  local z = floor(seconds / 86400) + 719468
+  local era = floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, doy - floor((153 * mp + 2) / 5) + 1,
+    floor(seconds / 3600) % 24, floor(seconds / 60) % 60, seconds % 60, microseconds)
+end
+local written_now = timestamp(tonumber(clock[1]), tonumber(clock[2]))
 local REDELIVERED_BATCH = 8
 
 -- A job that a lost worker held comes back in small batches, then alone, so that one fatal input cannot take
@@ -99,7 +116,7 @@ local function claim_from(queue, max_rows)
 end
 
 for n = 1, queues do
-  local out = claim_from(ARGV[6 + 2 * n], tonumber(ARGV[7 + 2 * n]))
+  local out = claim_from(ARGV[5 + 2 * n], tonumber(ARGV[6 + 2 * n]))
   if out then
     return out
   end
