@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PORT ?= 8080
+ROUNDS ?= 5
+SECONDS ?= 6
 UV_VERSION := 0.13.9
 
 STATE := .muleteer
@@ -17,7 +19,7 @@ EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' 
 TESTS ?= tests/unit tests/integration $(wildcard tests/chart)
 
 .DEFAULT_GOAL := help
-.PHONY: help sync models demo test lint format bench clean
+.PHONY: help sync models demo test lint format bench bench-durability clean
 
 help: ## Show what there is to make
 	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
@@ -25,7 +27,8 @@ help: ## Show what there is to make
 	@echo "make test             lint and run the tests (TESTS=path for some)"
 	@echo "make lint             ruff and mypy"
 	@echo "make format           let ruff rewrite what it can"
-	@echo "make bench            measure speed and durability into benchmarks/results/"
+	@echo "make bench            measure speed and durability into benchmarks/results/ (ROUNDS=5 SECONDS=6)"
+	@echo "make bench-durability only the durability"
 	@echo "make sync             only set up .venv"
 	@echo "make clean            remove all that was made"
 	@echo "Variables: PYTHON=$(PYTHON) PORT=$(PORT)"
@@ -72,7 +75,10 @@ test: lint
 	@$(BIN)/pytest $(TESTS)
 
 bench: $(TRAIN_STAMP)
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS)
+
+bench-durability: $(TRAIN_STAMP)
+	@$(BIN)/python -m benchmarks durability
 
 clean:
 	rm -rf $(STATE) .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
