@@ -4,9 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """Make Hypothesis try the same examples in every run, however slow the machine is."""
+    hypothesis.settings.register_profile("muleteer", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("muleteer")
 
 
 @pytest.fixture(scope="session")

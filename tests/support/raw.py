@@ -1,5 +1,6 @@
 """HTTP as no library would send it: bytes on a socket."""
 
+import contextlib
 import socket
 from dataclasses import dataclass
 from typing import Self
@@ -41,17 +42,17 @@ class RawConnection:
 
     def send_while_taken(self, data: bytes) -> Self:
         """Send as much as the other side takes: it may have answered and closed before it read everything."""
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         return self
 
     def response(self) -> RawResponse:
         """Read one answer that has a Content-Length."""
         head, _, rest = self._until(b"\r\n\r\n").partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
         length = int(headers["content-length"])
         while len(rest) < length:
             rest += self._read()

@@ -132,12 +132,12 @@ class System:
         settings = {"MULETEER_WORKER_PORT": str(port), "MULETEER_WORKER_HOST": "127.0.0.1"}
         return self._add(self.workers, "muleteer_worker", port, settings | {"MULETEER_PROCESSES": str(processes)} | env)
 
-    def wait_ready(self) -> Self:
-        """Return once every service is ready and the gateways know every version's state."""
+    def wait_ready(self, but: frozenset[str] = frozenset()) -> Self:
+        """Return once every service is ready and the gateways know every version's state, of models not in ``but``."""
         for service in [*self.gateways, *self.workers]:
             service.wait_ready()
         for gateway in self.gateways:
-            wait_until(lambda g=gateway: _no_version_pending(g), 60, "every version ready or failed")
+            wait_until(lambda g=gateway: _no_version_pending(g, but), 60, "every version ready or failed")
         return self
 
     def _add(self, group: list[Service], module: str, port: int, env: dict[str, str]) -> Service:
@@ -155,8 +155,10 @@ class System:
         return service.start()
 
 
-def _no_version_pending(gateway: Service) -> bool:
+def _no_version_pending(gateway: Service, but: frozenset[str]) -> bool:
     for model in httpx.get(f"{gateway.url}/v1/models", timeout=5).json()["models"]:
+        if model["name"] in but:
+            continue
         described = httpx.get(f"{gateway.url}/v1/models/{model['name']}", timeout=5).json()
         states = [status["state"] for status in described["model_version_status"]]
         if any(state in ("UNKNOWN", "LOADING") for state in states):

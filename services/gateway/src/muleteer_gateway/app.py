@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import muleteer
@@ -69,23 +69,37 @@ def build_app(gateway: Gateway) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.hot_route = PredictRoute(gateway)
     app.hot = Envelope(app.hot_route.handle, gateway)
-    for router in (job_routes(gateway), model_routes(gateway), health_routes(gateway)):
+    routers = (job_routes(gateway), model_routes(gateway), health_routes(gateway))
+    for router in routers:
         app.include_router(router)
     app.add_middleware(Envelope, gateway=gateway)
-    app.add_exception_handler(HTTPException, _raise_problem)
+    app.add_exception_handler(HTTPException, _raiser_of_problems([r for router in routers for r in router.routes]))
     app.add_exception_handler(RequestValidationError, _raise_invalid)
     _serve_openapi(app, gateway)
     return app
 
 
-async def _raise_problem(_: Request, error: Exception) -> Response:
-    """Hand the framework's errors to the envelope, where all errors become problem documents."""
-    if isinstance(error, HTTPException):
-        raise as_problem(error) from error
-    raise error
+def _raiser_of_problems(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return the handler that hands the framework's errors to the envelope, where all become problem documents."""
+
+    async def raise_problem(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        # The framework names the methods of the first route with this path only.
+        methods = {
+            method
+            for route in routes
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+        allow = sorted(methods) or [name.strip() for name in (error.headers or {}).get("Allow", "").split(",")]
+        raise as_problem(error, allow) from error
+
+    return raise_problem
 
 
 async def _raise_invalid(_: Request, error: Exception) -> Response:
@@ -103,7 +117,7 @@ def _serve_openapi(app: FastAPI, gateway: Gateway) -> None:
         nonlocal built
         if built[0] != gateway.models.generation:
             base = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
-            built = gateway.models.generation, add_models(base, gateway.models)
+            built = gateway.models.generation, add_models(base, gateway.models, gateway.settings)
         return built[1]
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

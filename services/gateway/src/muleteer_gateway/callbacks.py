@@ -20,6 +20,8 @@ POLL_SECONDS = 0.5
 AT_ONCE = 16
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 600.0
+TAKEN_MARGIN_SECONDS = 5.0
+"""A delivery is left to one gateway for its timeout and so much more; if that gateway dies, another takes it then."""
 SIGNATURE_HEADER = "Muleteer-Signature"
 
 
@@ -34,14 +36,48 @@ async def run_callbacks(gateway: Gateway) -> None:
     settings = gateway.settings
     if not settings.callback_secret.get_secret_value():
         return
+    running: set[asyncio.Task[None]] = set()
     async with httpx.AsyncClient(timeout=settings.callback_timeout, follow_redirects=False) as client:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                due = await gateway.jobs.due_callbacks(AT_ONCE, settings.callback_timeout + 30)
-                await asyncio.gather(*(_deliver(gateway, client, job_id) for job_id in due))
-            except (RedisError, OSError) as error:
-                logger.debug("webhooks cannot be looked at, trying again: %s", error)
+        try:
+            while True:
+                await asyncio.sleep(POLL_SECONDS)
+                for job_id in await _take_due(gateway, AT_ONCE - len(running)):
+                    # A task each: one slow receiver must not hold up the others.
+                    task = asyncio.create_task(_attempt(gateway, client, job_id))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _take_due(gateway: Gateway, most: int) -> list[str]:
+    if most <= 0:
+        return []
+    try:
+        return await gateway.jobs.due_callbacks(most, gateway.settings.callback_timeout + TAKEN_MARGIN_SECONDS)
+    except (RedisError, OSError) as error:
+        logger.debug("webhooks cannot be looked at, trying again: %s", error)
+        return []
+
+
+async def _attempt(gateway: Gateway, client: httpx.AsyncClient, job_id: str) -> None:
+    try:
+        await _deliver(gateway, client, job_id)
+    except (RedisError, OSError) as error:
+        logger.debug("a webhook's outcome cannot be noted, it is tried again: %s", error, extra={"job_id": job_id})
+
+
+async def _post(client: httpx.AsyncClient, url: str, body: bytes, headers: dict[str, str], seconds: float) -> str:
+    """Post a webhook; return what went wrong, empty when its receiver took it. What it says is not read."""
+    try:
+        async with asyncio.timeout(seconds), client.stream("POST", url, content=body, headers=headers) as response:
+            return "" if response.is_success else f"status {response.status_code}"
+    except TimeoutError:
+        return f"no answer in {seconds:g} s"
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"{type(error).__name__}: {error}"
 
 
 async def _deliver(gateway: Gateway, client: httpx.AsyncClient, job_id: str) -> None:
@@ -53,11 +89,7 @@ async def _deliver(gateway: Gateway, client: httpx.AsyncClient, job_id: str) -> 
     body = orjson.dumps(job_document(view))
     signature = sign(gateway.settings.callback_secret.get_secret_value(), int(time.time()), body)
     headers = {"content-type": "application/json", SIGNATURE_HEADER: signature, "muleteer-job-id": job_id}
-    try:
-        response = await client.post(url, content=body, headers=headers)
-        problem = "" if response.is_success else f"status {response.status_code}"
-    except httpx.HTTPError as error:
-        problem = f"{type(error).__name__}: {error}"
+    problem = await _post(client, url, body, headers, gateway.settings.callback_timeout)
     if not problem:
         CALLBACKS.labels("delivered").inc()
         await gateway.jobs.settle_callback(job_id)

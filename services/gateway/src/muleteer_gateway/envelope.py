@@ -1,6 +1,7 @@
 """The ASGI layer around everything: request ids, problem documents, header limits, keys, and leaving connections."""
 
 import logging
+from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,6 +10,7 @@ from muleteer.errors import MethodNotAllowedError, MuleteerError, NotFoundError
 from muleteer_gateway.core import Gateway
 from muleteer_gateway.http import ClientDisconnectedError, read_headers, send_answer
 from muleteer_gateway.problems import problem_body, problem_headers, request_path
+from muleteer_gateway.protocol import HeadersTooLargeError
 from muleteer_gateway.request_id import request_id_of
 from muleteer_gateway.security import authorize
 
@@ -18,13 +20,6 @@ GUARDED = "/v1/"
 MAX_HEADERS = 100
 PAYLOAD_TOO_LARGE = 413
 """After this answer the rest of the body is not read, so that the connection cannot be used again."""
-
-
-class HeadersTooLargeError(MuleteerError):
-    """The request's headers are more than the gateway reads."""
-
-    status = 431
-    title = "Request header fields too large"
 
 
 class Envelope:
@@ -79,12 +74,11 @@ class Envelope:
             authorize(read_headers(scope), self._gateway.settings.keys)
 
 
-def as_problem(error: HTTPException) -> MuleteerError:
-    """Return the framework's own error as one of ours."""
-    if error.status_code == 404:
+def as_problem(error: HTTPException, allow: list[str]) -> MuleteerError:
+    """Return the framework's own error as one of ours; ``allow`` are the methods that the path is for."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFoundError("There is nothing at this path; /docs shows what there is.")
-    if error.status_code == 405:
-        allow = [name.strip() for name in (error.headers or {}).get("Allow", "").split(",") if name.strip()]
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowedError(f"This method is not for this path: use {' or '.join(allow)}.", allow=allow)
     problem = MuleteerError(str(error.detail))
     problem.status = error.status_code

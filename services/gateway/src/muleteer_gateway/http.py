@@ -26,7 +26,8 @@ class RequestHeaders:
     content_encoding: bytes = b""
     content_length: bytes = b""
     prefer: bytes = b""
-    idempotency_key: bytes = b""
+    idempotency_key: bytes | None = None
+    """None when there is none; an empty one is a caller's mistake."""
     request_id: bytes = b""
     authorization: bytes = b""
     api_key: bytes = b""
@@ -108,16 +109,21 @@ def _unpack(body: bytes, encoding: bytes, limit: int) -> bytes:
     if encoding not in (b"gzip", b"x-gzip", b"deflate"):
         shown = encoding[:100].decode("latin-1")
         raise UnsupportedMediaTypeError(f"Content-Encoding {shown!r} is not understood: send gzip, deflate or none.")
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS if encoding == b"deflate" else GZIP_WINDOW)
-    try:
-        unpacked = unpacker.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise BadRequestError(f"The body is not {encoding.decode()}: {error}.") from error
-    if len(unpacked) > limit:
-        raise _too_large(limit)
-    if not unpacker.eof:
-        raise BadRequestError(f"The body is cut off: its {encoding.decode()} stream does not end.")
-    return unpacked
+    window = zlib.MAX_WBITS if encoding == b"deflate" else GZIP_WINDOW
+    unpacked = bytearray()
+    while True:
+        unpacker = zlib.decompressobj(window)
+        try:
+            unpacked += unpacker.decompress(body, limit + 1 - len(unpacked))
+        except zlib.error as error:
+            raise BadRequestError(f"The body is not {encoding.decode()}: {error}.") from error
+        if len(unpacked) > limit:
+            raise _too_large(limit)
+        if not unpacker.eof:
+            raise BadRequestError(f"The body is cut off: its {encoding.decode()} stream does not end.")
+        body = unpacker.unused_data  # a gzip file may be several in a row
+        if not body:
+            return bytes(unpacked)
 
 
 def _too_large(limit: int) -> PayloadTooLargeError:

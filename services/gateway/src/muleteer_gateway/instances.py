@@ -1,6 +1,8 @@
 """The instances of a request: list or object, validated against the model's schema, and their way back as an answer."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import jsonschema_rs
@@ -11,6 +13,8 @@ from muleteer.errors import BadRequestError, PayloadTooLargeError, ValidationFai
 Shape = Literal["list", "object", "single"]
 MAX_ERRORS_SHOWN = 50
 MAX_MESSAGE = 300
+MAX_DEPTH = 250
+"""A little below what orjson writes: it reads deeper than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +32,63 @@ class InstanceValidator:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         """Compile ``schema``. Raises jsonschema_rs.ValidationError when it is not a JSON Schema."""
-        self._validator = jsonschema_rs.validator_for({"type": "array", "items": schema}) if schema else None
+        self._validator = jsonschema_rs.validator_for(schema) if schema else None
 
     def check(self, instances: Instances, prefix: str) -> None:
         """Raise ValidationFailedError that names every wrong field by its path, up to a bounded number."""
-        if self._validator is None or self._validator.is_valid(instances.rows):
+        if self._validator is None:
             return
-        errors: list[dict[str, str]] = []
-        for error in self._validator.iter_errors(instances.rows):
-            if len(errors) == MAX_ERRORS_SHOWN:
-                break
-            path = _path(list(error.instance_path), instances, prefix)
-            errors.append({"path": path, "message": _shorten(error.message)})
+        try:
+            # Row by row: inside a larger schema the references of this one would point to nothing.
+            if all(map(self._validator.is_valid, instances.rows)):
+                return
+            errors = list(islice(self._find_errors(instances, prefix), MAX_ERRORS_SHOWN + 1))
+        except ValueError as error:
+            raise _too_deep() from error
+        found, errors = len(errors), errors[:MAX_ERRORS_SHOWN]
+        more = "" if found == 1 else f" (and {found - 1} more)"
+        if found > MAX_ERRORS_SHOWN:
+            more = f" (and at least {MAX_ERRORS_SHOWN} more)"
         first = errors[0]
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         where = first["path"] or "the body"
         raise ValidationFailedError(f"{where}: {first['message']}{more}.", errors=errors)
+
+    def _find_errors(self, instances: Instances, prefix: str) -> Iterator[dict[str, str]]:
+        if self._validator is None:
+            return
+        for row, instance in enumerate(instances.rows):
+            for error in self._validator.iter_errors(instance):
+                for field, message in _wrong_fields(error):
+                    path = _path(row, [*error.instance_path, *field], instances, prefix)
+                    yield {"path": _shorten(path), "message": _shorten(message)}
+
+
+def _wrong_fields(error: jsonschema_rs.ValidationError) -> Iterator[tuple[list[str], str]]:
+    """Yield the fields that an error is about, below its own path: a missing field is named, and each unknown one."""
+    kind = error.kind
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+        yield [kind.property], error.message
+    elif isinstance(
+        kind,
+        jsonschema_rs.ValidationErrorKind.AdditionalProperties
+        | jsonschema_rs.ValidationErrorKind.UnevaluatedProperties,
+    ):
+        for name in kind.unexpected:
+            yield [name], "is a field that the schema does not know"
+    else:
+        yield [], error.message
+
+
+def encode_rows(instances: Instances) -> bytes:
+    """Return the rows as a JSON array. Raises BadRequestError when they are nested deeper than JSON is written."""
+    try:
+        return orjson.dumps(instances.rows)
+    except TypeError as error:
+        raise _too_deep() from error
+
+
+def _too_deep() -> BadRequestError:
+    return BadRequestError(f"The instances are nested too deeply: at most {MAX_DEPTH} levels are read.")
 
 
 def read_v1(payload: Any, max_instances: int) -> Instances:
@@ -93,14 +138,13 @@ def _checked(instances: Instances, max_instances: int) -> Instances:
     return instances
 
 
-def _path(parts: list[str | int], instances: Instances, prefix: str) -> str:
-    row, rest = int(parts[0]) if parts else 0, parts[1:]
+def _path(row: int, field: list[str | int], instances: Instances, prefix: str) -> str:
     head: list[str | int] = [prefix] if prefix else []
     if instances.shape == "list":
         head.append(row)
     elif instances.keys is not None:
         head.append(instances.keys[row])
-    return "/".join(str(part) for part in [*head, *rest])
+    return "/".join(str(part) for part in [*head, *field])
 
 
 def _shorten(message: str) -> str:

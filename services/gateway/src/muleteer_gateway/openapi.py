@@ -3,6 +3,11 @@
 from typing import Any
 
 from muleteer_gateway.served import ServedModel, ServedModels, ServedVersion
+from muleteer_gateway.settings import GatewaySettings
+from muleteer_gateway.webhook_url import MAX_LENGTH
+
+_OPEN_PATHS = {"/livez", "/readyz", "/metrics"}
+"""They want no API key."""
 
 _TITLES = {
     400: "The body cannot be understood",
@@ -96,42 +101,110 @@ _PREDICT_HEADERS = [
         "name": "Idempotency-Key",
         "in": "header",
         "description": "The same key and body give the same job.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9_-]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     },
 ]
 
 _PREDICT_ERRORS = PROBLEM_RESPONSES(400, 401, 404, 409, 413, 415, 422, 429, 431, 500, 503, 504)
 
 
-def add_models(document: dict[str, Any], models: ServedModels) -> dict[str, Any]:
-    """Add Problem, Job and every model's routes to an OpenAPI document."""
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+}
+
+_CALLBACK = {
+    "type": ["string", "null"],
+    "format": "uri",
+    "pattern": "^https?://",
+    "maxLength": MAX_LENGTH,
+    "description": "URL that a signed webhook goes to",
+}
+
+
+def add_models(document: dict[str, Any], models: ServedModels, settings: GatewaySettings) -> dict[str, Any]:
+    """Add Problem, Job and every model's routes to an OpenAPI document, and how callers prove who they are."""
+    _drop_framework_errors(document)
+    if settings.keys:
+        document.setdefault("components", {})["securitySchemes"] = _SECURITY_SCHEMES
+        document["security"] = [{name: []} for name in _SECURITY_SCHEMES]
+        for path in _OPEN_PATHS & document["paths"].keys():
+            for operation in document["paths"][path].values():
+                operation["security"] = []
+    webhooks = bool(settings.callback_secret.get_secret_value())
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"], schemas["Job"] = _PROBLEM, _JOB
     paths = document.setdefault("paths", {})
     for model in models.models.values():
+        for of_version in model.versions.values():
+            schemas |= _component_schemas(of_version)
         served = model.versions[next(iter(model.entry.targets()))]
         name = model.name
-        paths[f"/v1/models/{name}:predict"] = {"post": _v1_operation(model, served, f"predict_{name}")}
+        paths[f"/v1/models/{name}:predict"] = {
+            "post": _v1_operation(model, served, f"predict_{name}", webhooks=webhooks)
+        }
         for version, of_version in model.versions.items():
-            operation = _v1_operation(model, of_version, f"predict_{name}_version_{version}")
+            operation = _v1_operation(model, of_version, f"predict_{name}_version_{version}", webhooks=webhooks)
             paths[f"/v1/models/{name}/versions/{version}:predict"] = {"post": operation}
         for alias, version in model.entry.aliases.items():
-            operation = _v1_operation(model, model.versions[version], f"predict_{name}_label_{alias}")
+            operation = _v1_operation(
+                model, model.versions[version], f"predict_{name}_label_{alias}", webhooks=webhooks
+            )
             paths[f"/v1/models/{name}/labels/{alias}:predict"] = {"post": operation}
         if model.entry.route:
             paths[model.entry.route] = _plain_item(model, served)
     return document
 
 
-def _schemas(served: ServedVersion) -> tuple[dict[str, Any], dict[str, Any]]:
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """Take out the error answers that the framework announces by itself: ours are problem documents."""
+    framework = {"$ref": "#/components/schemas/HTTPValidationError"}
+    for item in document.get("paths", {}).values():
+        for operation in item.values():
+            answer = operation["responses"].get("422", {})
+            if answer.get("content", {}).get("application/json", {}).get("schema") == framework:
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
+
+
+def _component_schemas(served: ServedVersion) -> dict[str, Any]:
+    """Return a version's own schemas, to be put among the document's components."""
     manifest = served.manifest
-    return (manifest.instance_schema, manifest.prediction_schema) if manifest else ({}, {})
+    instance, prediction = (manifest.instance_schema, manifest.prediction_schema) if manifest else ({}, {})
+    return {
+        name: _rebased(schema, f"#/components/schemas/{name}")
+        for name, schema in zip(_schema_names(served), (instance, prediction), strict=True)
+    }
 
 
-def _v1_operation(model: ServedModel, served: ServedVersion, operation_id: str) -> dict[str, Any]:
+def _schema_names(served: ServedVersion) -> tuple[str, str]:
+    return f"{served.model}.{served.version}.instance", f"{served.model}.{served.version}.prediction"
+
+
+def _schemas(served: ServedVersion) -> tuple[dict[str, Any], dict[str, Any]]:
+    instance, prediction = _schema_names(served)
+    return {"$ref": f"#/components/schemas/{instance}"}, {"$ref": f"#/components/schemas/{prediction}"}
+
+
+def _rebased(schema: Any, base: str) -> Any:
+    """Return a schema whose references to its own parts hold where it lies in the document."""
+    if isinstance(schema, list):
+        return [_rebased(item, base) for item in schema]
+    if not isinstance(schema, dict) or "$id" in schema:
+        return schema
+    return {
+        key: base + value[1:]
+        if key == "$ref" and isinstance(value, str) and (value == "#" or value.startswith("#/"))
+        else _rebased(value, base)
+        for key, value in schema.items()
+    }
+
+
+def _v1_operation(model: ServedModel, served: ServedVersion, operation_id: str, *, webhooks: bool) -> dict[str, Any]:
     instance, prediction = _schemas(served)
     limit = model.entry.limits.max_instances
-    request = {
+    request: dict[str, Any] = {
         "type": "object",
         "required": ["instances"],
         "properties": {
@@ -141,9 +214,10 @@ def _v1_operation(model: ServedModel, served: ServedVersion, operation_id: str) 
                     {"type": "object", "additionalProperties": instance, "minProperties": 1, "maxProperties": limit},
                 ]
             },
-            "callback": {"type": "string", "format": "uri", "description": "URL that a signed webhook goes to"},
         },
     }
+    if webhooks:
+        request["properties"]["callback"] = _CALLBACK
     answer = {
         "type": "object",
         "required": ["predictions"],

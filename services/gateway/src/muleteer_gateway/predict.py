@@ -1,10 +1,11 @@
 """The hot route: a prediction request becomes a job, and the job's end becomes the answer."""
 
+import asyncio
 import hashlib
 import logging
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Any
 
 import orjson
 from redis.exceptions import RedisError
@@ -28,8 +29,15 @@ from muleteer.queue.producer import NewJob
 from muleteer.queue.replies import Reply, WaitTimeout
 from muleteer_gateway.core import Gateway
 from muleteer_gateway.documents import job_document, new_job_document
-from muleteer_gateway.http import RequestHeaders, parse_json, read_body, read_headers, send_answer
-from muleteer_gateway.instances import Instances, read_plain, read_v1, render
+from muleteer_gateway.http import (
+    ClientDisconnectedError,
+    RequestHeaders,
+    parse_json,
+    read_body,
+    read_headers,
+    send_answer,
+)
+from muleteer_gateway.instances import Instances, encode_rows, read_plain, read_v1, render
 from muleteer_gateway.observe import count_request
 from muleteer_gateway.prefer import Preference, read_prefer
 from muleteer_gateway.problems import Headers
@@ -37,9 +45,12 @@ from muleteer_gateway.request_id import request_id_of
 from muleteer_gateway.security import authorize
 from muleteer_gateway.served import ServedVersion
 from muleteer_gateway.submission import KeyTakenError, QueueFullError
+from muleteer_gateway.webhook_url import webhook_host
 
 logger = logging.getLogger(__name__)
 
+CLIENT_GONE = 499
+"""What a request counts as whose caller went away before it was complete."""
 MAX_KEY_LENGTH = 255
 LATE_REPLY_SECONDS = 2.0
 """How long a reply is waited for that must be on its way: its job ended in the moment its time was up."""
@@ -80,7 +91,8 @@ class Predict:
         request_id = request_id_of(scope, headers.request_id)
         prefer = read_prefer(headers.prefer, gateway.settings.max_wait_seconds)
         served: ServedVersion | None = None
-        status = 499
+        problem: MuleteerError | None = None
+        status, job_id = 500, ""
         gateway.in_progress += 1
         try:
             authorize(headers, gateway.settings.keys)
@@ -88,11 +100,15 @@ class Predict:
             self._admit()
             instances, callback = await self._read(receive, headers, target, served)
             job = self._make_job(served, instances, headers, request_id, prefer, callback)
+            job_id = job.id
             answer = await self._answer(job, served, instances, prefer, target)
             status = answer.status
             await send_answer(send, status, answer.headers, answer.body)
+        except (ClientDisconnectedError, asyncio.CancelledError):
+            status = CLIENT_GONE
+            raise
         except MuleteerError as error:
-            status = error.status
+            status, problem = error.status, error
             if status < 500 or isinstance(error, QueueFullError):
                 REJECTED.labels(type(error).__name__.removesuffix("Error")).inc()
             raise
@@ -100,7 +116,8 @@ class Predict:
             gateway.in_progress -= 1
             count_request(served, prefer.mode, status, time.perf_counter() - began)
             if gateway.settings.access_log or status >= 500:
-                _log_request(scope, served, status, request_id, time.perf_counter() - began)
+                line = {"request_id": request_id, "job_id": job_id, "status": status}
+                _log_request(scope, served, problem, line, time.perf_counter() - began)
 
     def _admit(self) -> None:
         limit = self._gateway.settings.max_in_progress
@@ -126,16 +143,12 @@ class Predict:
         if value is None:
             return ""
         settings = self._gateway.settings
-        wrong = ""
-        if (
-            not isinstance(value, str)
-            or urlsplit(value).scheme not in ("http", "https")
-            or not urlsplit(value).hostname
-        ):
+        wrong, host = "", webhook_host(value)
+        if not host:
             wrong = "must be an http:// or https:// URL"
         elif not settings.callback_secret.get_secret_value():
             wrong = "is not served here: webhooks need MULETEER_CALLBACK_SECRET to be signed with"
-        elif settings.callback_host_names and urlsplit(value).hostname not in settings.callback_host_names:
+        elif settings.callback_host_names and host not in settings.callback_host_names:
             wrong = "names a host that is not among MULETEER_CALLBACK_HOSTS"
         if wrong:
             raise ValidationFailedError(f"callback: {wrong}.", errors=[{"path": "callback", "message": wrong}])
@@ -151,9 +164,9 @@ class Predict:
         callback: str,
     ) -> NewJob:
         entry, settings = served.entry, self._gateway.settings
-        rows = orjson.dumps(instances.rows)
+        rows = encode_rows(instances)
         key, digest = "", ""
-        if headers.idempotency_key:
+        if headers.idempotency_key is not None:
             key = _read_key(headers.idempotency_key, served.model)
             keys = orjson.dumps(instances.keys)
             digest = hashlib.sha256(rows + keys).hexdigest()
@@ -333,13 +346,15 @@ def _job_answer(status: int, view: JobView, prefer: Preference) -> Answer:
     return Answer(status, headers, orjson.dumps(job_document(view)))
 
 
-def _log_request(scope: Scope, served: ServedVersion | None, status: int, request_id: str, seconds: float) -> None:
-    extra = {
-        "request_id": request_id,
+def _log_request(
+    scope: Scope, served: ServedVersion | None, problem: MuleteerError | None, line: dict[str, Any], seconds: float
+) -> None:
+    extra = line | {
         "model": served.model if served else "",
         "version": served.version if served else "",
-        "status": status,
         "seconds": round(seconds, 6),
     }
-    level = logging.WARNING if status >= 500 else logging.INFO
-    logger.log(level, "%s %s %d", scope["method"], str(scope["path"])[:200], status, extra=extra)
+    if problem is not None:
+        extra |= {"error": problem.message, "job_id": problem.extra.get("job_id", line["job_id"])}
+    level = logging.WARNING if line["status"] >= 500 else logging.INFO
+    logger.log(level, "%s %s %d", scope["method"], str(scope["path"])[:200], line["status"], extra=extra)

@@ -17,6 +17,7 @@ from muleteer.settings import load_settings
 from muleteer.startup import EXIT_WRONG_SETTING, RedisUnreachableError, wait_for_redis
 from muleteer_gateway.app import build_app
 from muleteer_gateway.core import Gateway
+from muleteer_gateway.protocol import HttpProtocol, end_unfinished_requests
 from muleteer_gateway.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._gateway = gateway
         self._drain: asyncio.Task[None] | None = None
+        self._sweep: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -44,6 +46,8 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
+            seconds = self._gateway.settings.receive_seconds
+            self._sweep = asyncio.create_task(end_unfinished_requests(self.server_state.connections, seconds))
             logger.info("Gateway listens on port %d", port, extra={"port": port})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
@@ -87,7 +91,7 @@ def main() -> int:
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         access_log=False,
         log_config=None,
