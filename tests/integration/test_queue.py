@@ -16,6 +16,7 @@ from rq.serializers import JSONSerializer
 from muleteer.embedded import EmbeddedValkey
 from muleteer.queue.connection import connect
 from muleteer.queue.consumer import BatchTiming, Claim, Consumer, Outcome, QueueSpec
+from muleteer.queue.line import ForgottenScriptError
 from muleteer.queue.producer import Refusal
 from muleteer.queue.replies import WaitTimeout
 from support.producing import QUEUE, gateway_side, new_job
@@ -88,7 +89,7 @@ async def test_an_answered_sync_job_leaves_nothing_in_redis(valkey: EmbeddedValk
         worker.finish(claimed(worker.claim(SPEC)), [Outcome(job.id, b"[1]")], timing())
         assert (await answer).payload == b"[1]"
     worker.wait_and_claim(SPEC, 0.1)
-    assert keys(connection) == [f"muleteer:stats:{QUEUE}", "muleteer:workers:default", "rq:queues"]
+    assert keys(connection) == ["muleteer:workers:default", "rq:queues"]
 
 
 async def test_finish_and_the_next_claim_ride_in_one_round_trip(
@@ -98,11 +99,42 @@ async def test_finish_and_the_next_claim_ride_in_one_round_trip(
         await side.enqueue(*(new_job(reply_to="") for _ in range(3)))
         one = [QueueSpec(QUEUE, 1, 3)]
         worker = consumer(valkey)
-        _, claim = worker.finish(claimed(worker.claim(one)), [], timing(), one)
+        first = claimed(worker.claim(one))
+        assert first.more
+        worker.finish_and_ask(first, echo(first), timing(), one, 1)
+        second = claimed(worker.take())
         reads = connection.info("stats")["total_reads_processed"]
-        _, claim = worker.finish(claimed(claim), echo(claimed(claim)), timing(), one)
+        worker.finish_and_ask(second, echo(second), timing(), one, 1)
+        third = claimed(worker.take())
         assert connection.info("stats")["total_reads_processed"] - reads == 2  # this one, and the look itself
-    assert claim is not None
+    assert not third.more
+
+
+async def test_a_batchs_answers_do_not_wait_for_the_next_claim(valkey: EmbeddedValkey) -> None:
+    async with gateway_side(valkey.url) as side:
+        job = new_job()
+        answer = side.replies.expect(job.id, 5)
+        worker = consumer(valkey)
+        await side.enqueue(job)
+        claim = claimed(worker.wait_and_claim(SPEC, 5))
+        assert not claim.more
+        worker.finish_and_ask(claim, [Outcome(job.id, b"[1]")], timing(), SPEC, 20)
+        assert (await answer).payload == b"[1]"  # though the worker sleeps at the bell by now
+        later = new_job()
+        await side.enqueue(later)
+        assert [j.id for j in claimed(await asyncio.to_thread(worker.take)).jobs] == [later.id]
+
+
+async def test_what_a_worker_finished_is_added_up_at_its_next_reaping(valkey: EmbeddedValkey) -> None:
+    async with gateway_side(valkey.url) as side:
+        await side.enqueue(new_job(rows=3), new_job(rows=4))
+        worker = consumer(valkey)
+        claim = claimed(worker.claim(SPEC))
+        worker.finish(claim, echo(claim), timing())
+        worker.reap(SPEC)
+        worker.reap(SPEC)
+        state = (await side.jobs.observe([("m", "1")], [], [])).queues[QUEUE]
+    assert (state.jobs, state.rows, state.predict_seconds) == (2, 7, 0.005)
 
 
 async def test_a_kept_job_is_what_rq_calls_finished(valkey: EmbeddedValkey, connection: redis.Redis) -> None:
@@ -132,7 +164,7 @@ async def test_a_job_that_becomes_kept_while_it_runs_stores_its_result(valkey: E
         worker = consumer(valkey)
         claim = claimed(worker.claim(SPEC))
         await side.jobs.look(job.id, keep=True)
-        report, _ = worker.finish(claim, [Outcome(job.id, b"[7]")], timing())
+        report = worker.finish(claim, [Outcome(job.id, b"[7]")], timing())
         assert report.finished == 1
         view = await side.jobs.look(job.id)
     assert view is not None
@@ -183,8 +215,8 @@ async def test_a_worker_that_lost_its_lease_cannot_overwrite_the_answer(valkey: 
         fast = consumer(valkey, "fast")
         fast.reap(SPEC)
         new = claimed(fast.claim(SPEC))
-        assert slow.finish(old, [Outcome(job.id, b'["old"]')], timing())[0].stale == 1
-        assert fast.finish(new, [Outcome(job.id, b'["new"]')], timing())[0].finished == 1
+        assert slow.finish(old, [Outcome(job.id, b'["old"]')], timing()).stale == 1
+        assert fast.finish(new, [Outcome(job.id, b'["new"]')], timing()).finished == 1
         view = await side.jobs.look(job.id)
     assert view is not None
     assert view.predictions == b'["new"]'
@@ -238,7 +270,7 @@ async def test_release_gives_back_only_the_dead_workers_jobs(valkey: EmbeddedVal
         claimed(a.claim(one))
         held = claimed(b.claim(one))
         assert a.release(["pod-1.a"], SPEC).requeued == {QUEUE: 1}
-        assert b.finish(held, echo(held), timing())[0].finished == 1
+        assert b.finish(held, echo(held), timing()).finished == 1
 
 
 async def test_rq_info_leaves_a_job_with_an_expired_lease_to_the_reaper(
@@ -318,7 +350,7 @@ async def test_a_job_cancelled_while_it_runs_loses_its_result(valkey: EmbeddedVa
         worker = consumer(valkey)
         claim = claimed(worker.claim(SPEC))
         assert await side.jobs.cancel(job.id) == "started"
-        assert worker.finish(claim, echo(claim), timing())[0].canceled == 1
+        assert worker.finish(claim, echo(claim), timing()).canceled == 1
         view = await side.jobs.look(job.id)
     assert view is not None
     assert view.status == "canceled"
@@ -402,10 +434,12 @@ async def test_a_server_that_forgot_the_scripts_is_given_them_again(
         await side.enqueue(new_job(), new_job())
         one = [QueueSpec(QUEUE, 1, 3)]
         claim = claimed(worker.claim(one))
-        _, claim2 = worker.finish(claim, echo(claim), timing(), one)
+        worker.finish_and_ask(claim, echo(claim), timing(), one, 1)
+        second = claimed(worker.take())
         connection.script_flush()
-        report, _ = worker.finish(claimed(claim2), echo(claimed(claim2)), timing(), one)
-        assert report.finished == 1
+        with pytest.raises(ForgottenScriptError):
+            worker.finish_and_ask(second, echo(second), timing(), one, 1)
+        assert worker.finish(second, echo(second), timing()).finished == 1
         assert await side.enqueue(new_job()) == ["accepted"]
 
 

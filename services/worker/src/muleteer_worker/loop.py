@@ -86,13 +86,27 @@ class ClaimLoop:
             self._residents.load_ended.wait(LOADING_SECONDS)
             return None
         self._claim_in_doubt = True
-        # A token at the bell is lost on a worker that does not serve its version yet, so while one loads sleep short.
-        seconds = LOADING_SECONDS if self._residents.loading else BELL_SECONDS
-        claim = self._consumer.wait_and_claim(specs, seconds) if self._found_nothing else self._consumer.claim(specs)
+        if self._found_nothing:
+            return self._note(self._consumer.wait_and_claim(specs, self._patience))
+        return self._note(self._consumer.claim(specs))
+
+    def _take(self) -> Claim | None:
+        """Return the claim that was asked for with the finish of the last one."""
+        return self._note(self._consumer.take())
+
+    def _note(self, claim: Claim | None) -> Claim | None:
         self._claim_in_doubt = False
         self._claimed_at = time.time()
         self._found_nothing = claim is None
         return claim
+
+    @property
+    def _patience(self) -> float:
+        """Longest sleep at the bell, in seconds.
+
+        A token is lost on a worker that does not serve its version yet, so that while one loads the sleep is short.
+        """
+        return LOADING_SECONDS if self._residents.loading else BELL_SECONDS
 
     def _rotated(self) -> tuple[QueueSpec, ...]:
         """Return the queues, beginning after the one that began last time: none is always last."""
@@ -111,11 +125,12 @@ class ClaimLoop:
             return None
         self._keeper.held = claim
         batch = self._predict(claim)
-        next_claim = self._finish(claim, batch)
-        self._keeper.held = next_claim
+        asked = self._finish(claim, batch)
+        self._keeper.held = None
         numbers.claimed(claim)
         numbers.predicted(batch.calls)
-        return next_claim
+        self._found_nothing = False
+        return self._try(self._take) if asked else None
 
     def _predict(self, claim: Claim) -> Batch:
         resident = self._residents.serving[claim.queue]
@@ -127,16 +142,23 @@ class ClaimLoop:
         batch.run(claim.jobs)
         return batch
 
-    def _finish(self, claim: Claim, batch: Batch) -> Claim | None:
-        """Finish a batch for as long as it takes: it may be repeated, because it is fenced by the leases."""
-        began = self._claimed_at
+    def _finish(self, claim: Claim, batch: Batch) -> bool:
+        """Finish a batch for as long as it takes: it may be repeated, because it is fenced by the leases.
+
+        Returns whether the next claim was asked for with it.
+        """
+        timing = BatchTiming(self._claimed_at, max(self._claimed_at, time.time()), batch.predict_seconds)
         give_up_at = time.monotonic() + self._consumer.lease_seconds
         while True:
-            then_claim = () if self._stopping() or self._claim_in_doubt else self._rotated()
-            timing = BatchTiming(began, max(began, time.time()), batch.predict_seconds)
-            doubt_before, self._claim_in_doubt = self._claim_in_doubt, self._claim_in_doubt or bool(then_claim)
+            asking = not self._stopping() and not self._claim_in_doubt
             try:
-                report, next_claim = self._consumer.finish(claim, batch.outcomes, timing, then_claim)
+                if asking:
+                    self._claim_in_doubt = True
+                    report = self._consumer.finish_and_ask(
+                        claim, batch.outcomes, timing, self._rotated(), self._patience
+                    )
+                else:
+                    report = self._consumer.finish(claim, batch.outcomes, timing)
             except (RedisConnectionError, RedisTimeoutError) as error:
                 self._outage.suffer(error)
             except RedisError as error:
@@ -144,15 +166,12 @@ class ClaimLoop:
                 self._outage.suffer(error)
                 if time.monotonic() > give_up_at:
                     logger.error("A batch of %d jobs of %s cannot be finished: %s", len(claim.jobs), claim.queue, error)
-                    return None
+                    return False
             else:
-                self._claim_in_doubt = doubt_before
-                self._found_nothing = bool(then_claim) and next_claim is None
-                self._claimed_at = time.time()
                 self._outage.over()
                 tally(claim.queue).finished(report)
                 self._log_failures(claim, batch.outcomes)
-                return next_claim
+                return asking
 
     def _log_failures(self, claim: Claim, outcomes: list[Outcome]) -> None:
         failed = {outcome.job_id: outcome for outcome in outcomes if outcome.predictions is None}

@@ -9,7 +9,7 @@ import orjson
 from redis import Redis
 
 from muleteer.queue import rqformat
-from muleteer.queue.line import Line
+from muleteer.queue.line import Call, Line
 from muleteer.queue.names import (
     EXECUTION_PREFIX,
     WIP_GUARD_SECONDS,
@@ -19,6 +19,8 @@ from muleteer.queue.names import (
 )
 from muleteer.queue.scripts import Argument, script
 
+FINISH_COUNTS = 4
+"""Numbers that a finish answers before the ids it wants again."""
 REFUSAL = (
     "NotAPrediction: this queue takes Muleteer predictions only; enqueue through the gateway, or use another queue."
 )
@@ -65,6 +67,8 @@ class Claim:
     expired: int
     canceled: int
     refused: int
+    more: bool
+    """Some of the queues that were asked for still hold jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,12 @@ class Consumer:
         self.lease_seconds = lease_seconds
         self._line = Line(connection)
         self._executions = count(1)
+        self._execution_id = ""
+        """Of the claim that was asked for last."""
+        self._behind_bell = False
+        self._taken: tuple[Claim | None] | None = None
+        self._totals: dict[str, list[float]] = {}
+        """Jobs, rows and seconds of predict by queue, since they were last added up in Redis."""
         self._refusal = rqformat.exc_string(REFUSAL)
 
     def claim(self, queues: Sequence[QueueSpec]) -> Claim | None:
@@ -130,35 +140,71 @@ class Consumer:
         execution_id, arguments = self._claim_arguments(queues)
         return _read_claim(self._line.run(script("claim"), *arguments), execution_id)
 
-    def finish(
+    def finish(self, claim: Claim, outcomes: Sequence[Outcome], timing: BatchTiming) -> FinishReport:
+        """End the jobs of ``claim``.
+
+        Jobs whose lease is no longer this execution's are left alone and counted as stale.
+        """
+        answer = self._line.run(script("finish"), *self._finish_arguments(claim, outcomes, timing))
+        return self._settle(claim, outcomes, timing, answer)
+
+    def finish_and_ask(
         self,
         claim: Claim,
         outcomes: Sequence[Outcome],
         timing: BatchTiming,
-        then_claim: Sequence[QueueSpec] = (),
-    ) -> tuple[FinishReport, Claim | None]:
-        """End the jobs of ``claim`` and take the next batch, in one round trip.
+        queues: Sequence[QueueSpec],
+        seconds: float,
+    ) -> FinishReport:
+        """End the jobs of ``claim`` and ask for the next batch in the same write; ``take`` then returns that.
 
-        Jobs whose lease is no longer this execution's are left alone and counted as stale.
+        Unless a queue is known to hold more, the next claim waits behind the bell, at most ``seconds``: so the answers
+        of this batch are not held up by it, and waking up costs no message of its own.
         """
-        jobs = {job.id: job for job in claim.jobs}
-        arguments = self._finish_arguments(claim, outcomes, timing, jobs)
-        if then_claim:
-            execution_id, claim_arguments = self._claim_arguments(then_claim)
-            calls = [(script("finish"), arguments), (script("claim"), claim_arguments)]
-            answer, next_answer = self._line.run_all(calls)
-            next_claim = _read_claim(next_answer, execution_id)
-        else:
-            answer, next_claim = self._line.run(script("finish"), *arguments), None
-        counts = [int(value) for value in answer[:4]]
-        late = {_text(value) for value in answer[4:]}
+        self._execution_id, claim_arguments = self._claim_arguments(queues)
+        calls: list[Call] = [(script("finish"), *self._finish_arguments(claim, outcomes, timing))]
+        if not claim.more:
+            calls.append(("BLPOP", bell_key(self.pool), seconds))
+        self._line.send(*calls, (script("claim"), *claim_arguments))
+        answer = self._line.read()
+        self._behind_bell, self._taken = not claim.more, None
+        if len(answer) > FINISH_COUNTS:
+            self._taken = (self._read_next(),)
+        return self._settle(claim, outcomes, timing, answer)
+
+    def wait_and_claim(self, queues: Sequence[QueueSpec], seconds: float) -> Claim | None:
+        """Sleep until work is enqueued for this pool, at most ``seconds``, then claim, all in one round trip."""
+        self._execution_id, arguments = self._claim_arguments(queues)
+        self._behind_bell, self._taken = True, None
+        self._line.send(("BLPOP", bell_key(self.pool), seconds), (script("claim"), *arguments))
+        return self.take()
+
+    def take(self) -> Claim | None:
+        """Return the batch that ``finish_and_ask`` asked for; None when the queues are empty."""
+        if self._taken is not None:
+            return self._taken[0]
+        return self._read_next()
+
+    def _read_next(self) -> Claim | None:
+        if self._behind_bell:
+            self._line.read()
+        return _read_claim(self._line.read(), self._execution_id)
+
+    def _settle(
+        self, claim: Claim, outcomes: Sequence[Outcome], timing: BatchTiming, answer: Sequence[Any]
+    ) -> FinishReport:
+        """Read a finish's answer; store the results of jobs that became kept while they ran."""
+        counts = [int(value) for value in answer[:FINISH_COUNTS]]
+        late = {value.decode() for value in answer[FINISH_COUNTS:]}
         if late:
-            # They became kept while they ran: their results must now be stored in RQ's form too.
             again = [outcome for outcome in outcomes if outcome.job_id in late]
-            arguments = self._finish_arguments(claim, again, timing, jobs, store_all=True)
-            more = self._line.run(script("finish"), *arguments)
-            counts = [a + int(b) for a, b in zip(counts, more[:4], strict=True)]
-        return FinishReport(*counts), next_claim
+            more = self._line.run(script("finish"), *self._finish_arguments(claim, again, timing, store_all=True))
+            counts = [a + int(b) for a, b in zip(counts, more[:FINISH_COUNTS], strict=True)]
+        total = self._totals.setdefault(claim.queue, [0, 0, 0.0])
+        total[0] += len(outcomes)
+        total[1] += sum(job.rows for job in claim.jobs)
+        total[2] += timing.predict_seconds
+        return FinishReport(*counts)
 
     def renew(self, claim: Claim) -> int:
         """Move the end of the claim's leases; returns how many of them are still held."""
@@ -166,18 +212,17 @@ class Consumer:
         arguments += [job.id for job in claim.jobs]
         return int(self._line.run(script("renew"), *arguments))
 
-    def wait_and_claim(self, queues: Sequence[QueueSpec], seconds: float) -> Claim | None:
-        """Sleep until work is enqueued for this pool, at most ``seconds``, then claim, all in one round trip.
-
-        The claim is on its way before the sleep begins, so that waking up costs no message of its own.
-        """
-        execution_id, arguments = self._claim_arguments(queues)
-        bell = ("BLPOP", bell_key(self.pool), seconds)
-        _, answer = self._line.run_all([(script("claim"), arguments)], first=bell)
-        return _read_claim(answer, execution_id)
-
     def reap(self, queues: Sequence[QueueSpec]) -> ReapReport:
-        """Give back jobs whose lease has expired, of any worker, and sweep RQ's registries of what is past its time."""
+        """Give back jobs whose lease has expired, of any worker, and sweep RQ's registries of what is past its time.
+
+        Also adds what this worker has finished since to its queues' running totals.
+        """
+        if self._totals:
+            totals: list[Argument] = []
+            for queue, (jobs, rows, seconds) in self._totals.items():
+                totals += [queue, int(jobs), int(rows), seconds]
+            self._line.run(script("count"), *totals)
+            self._totals.clear()
         return self._reap((), queues)
 
     def release(self, workers: Sequence[str], queues: Sequence[QueueSpec]) -> ReapReport:
@@ -217,19 +262,12 @@ class Consumer:
         return execution_id, arguments
 
     def _finish_arguments(
-        self,
-        claim: Claim,
-        outcomes: Sequence[Outcome],
-        timing: BatchTiming,
-        jobs: dict[str, ClaimedJob],
-        *,
-        store_all: bool = False,
+        self, claim: Claim, outcomes: Sequence[Outcome], timing: BatchTiming, *, store_all: bool = False
     ) -> list[Argument]:
-        rows = sum(job.rows for job in claim.jobs)
-        # A second call for the same batch must not count it again.
-        counted = (0, 0.0) if store_all else (rows, timing.predict_seconds)
         arguments: list[Argument] = [claim.queue, claim.execution_id, self.worker, rqformat.timestamp()]
-        arguments += [self.lease_seconds, *counted, timing.began, timing.ended]
+        arguments += [timing.began, timing.ended]
+        jobs = {job.id: job for job in claim.jobs}
+        rows = sum(job.rows for job in claim.jobs)
         tail = f" {timing.batch_seconds:.6f} {timing.predict_seconds:.6f} {rows}"
         for outcome in outcomes:
             job = jobs[outcome.job_id]
@@ -271,7 +309,7 @@ def _text(value: bytes | str) -> str:
 def _read_claim(answer: Any, execution_id: str) -> Claim | None:
     if not answer:
         return None
-    queue, expired, canceled, refused = answer[:4]
+    queue, expired, canceled, refused, more = answer[:5]
     jobs = tuple(
         ClaimedJob(
             answer[n].decode(),
@@ -282,6 +320,6 @@ def _read_claim(answer: Any, execution_id: str) -> Claim | None:
             answer[n + 5] == b"1",
             answer[n + 6],
         )
-        for n in range(4, len(answer), 7)
+        for n in range(5, len(answer), 7)
     )
-    return Claim(queue.decode(), execution_id, jobs, int(expired), int(canceled), int(refused))
+    return Claim(queue.decode(), execution_id, jobs, int(expired), int(canceled), int(refused), bool(more))

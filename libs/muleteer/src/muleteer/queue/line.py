@@ -1,10 +1,9 @@
 """One connection held by one task or thread: what a hot loop calls Redis over, without the pool's bookkeeping.
 
 redis-py spends 40 to 60 µs of Python around a call (pool, retries, events) and redis.asyncio packs commands in Python
-(about 1 µs an argument). Here hiredis packs a whole call in C, and several commands travel in one write.
+(about 1 µs an argument). Here hiredis packs a whole call in C, and several calls travel in one write.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from hiredis import pack_command
@@ -12,11 +11,13 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
 from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
 from muleteer.queue.scripts import Argument, Script
 
-ScriptCall = tuple[Script, Sequence[Argument]]
+Call = tuple[Script | str, *tuple[Argument, ...]]
+"""A script or a command, and its arguments."""
 
 
 def _pack(*command: Argument) -> bytes:
@@ -24,54 +25,79 @@ def _pack(*command: Argument) -> bytes:
     return packed
 
 
+class ForgottenScriptError(RedisConnectionError):
+    """The server has forgotten the scripts of this connection: as good as a new server."""
+
+
 class Line:
-    """A connection for the use of one thread; made at the first call, made anew after a failure."""
+    """A connection for the use of one thread; made at the first call, made anew after a failure.
+
+    What is sent together arrives together. After an error the answers that were still to come are given up with the
+    connection; whether their calls have run is not known, as with any lost connection.
+    """
 
     def __init__(self, client: Redis) -> None:
         self._pool = client.connection_pool
         self._connection: AbstractConnection | None = None
+        self._known: set[str] = set()
+        """Scripts that this connection has sent as text: the server knows them by checksum now."""
+        self._unread = 0
 
     def run(self, script: Script, *arguments: Argument) -> Any:
-        """Run a Lua script and return its answer. Raises RedisError; the next call connects anew."""
-        return self.run_all([(script, arguments)])[-1]
+        """Run a Lua script and return its answer. Raises RedisError; the next call connects anew where needed."""
+        try:
+            self.send((script, *arguments))
+            return self.read()
+        except ForgottenScriptError:  # it has not run
+            self.send((script, *arguments))
+            return self.read()
 
-    def run_all(self, calls: Sequence[ScriptCall], *, first: Sequence[Argument] = ()) -> list[Any]:
-        """Run scripts, after the command ``first`` if there is one, in one round trip; return all answers.
-
-        A script that the server does not know is given to it and run then. Raises RedisError for the first that failed.
-        """
-        packed = [_pack(*first)] if first else []
-        packed += [_pack("EVALSHA", script.sha, "0", *arguments) for script, arguments in calls]
-        answers = self._exchange(b"".join(packed), len(packed))
-        offset = len(answers) - len(calls)
-        for n, (script, arguments) in enumerate(calls):
-            if isinstance(answers[offset + n], NoScriptError):
-                answers[offset + n] = self._exchange(_pack("EVAL", script.text, "0", *arguments), 1)[0]
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
-
-    def _exchange(self, packed: bytes, count: int) -> list[Any]:
-        """Send commands and read all their answers; errors the server answers with are among them."""
+    def send(self, *calls: Call) -> None:
+        """Send calls in one write; ``read`` must then be called once for each."""
         if self._connection is None:
             self._connection = self._pool.get_connection()
-        connection = self._connection
         try:
             # Sending connects where needed.
-            connection.send_packed_command([packed], check_health=False)
-            return [_read(connection) for _ in range(count)]
+            packed = b"".join([self._packed(call) for call in calls])
+            self._connection.send_packed_command([packed], check_health=False)
         except BaseException:
-            # The rest of the answers is still to come and must not meet the next command.
-            connection.disconnect()
+            self._reset()
+            raise
+        self._unread += len(calls)
+
+    def read(self) -> Any:
+        """Return the answer of the next call that was sent. Raises RedisError if the call or the connection failed."""
+        if self._connection is None or not self._unread:
+            raise RedisConnectionError("No answer is due: the calls were given up with their connection.")
+        self._unread -= 1
+        try:
+            return self._connection.read_response()
+        except NoScriptError as error:
+            self._reset()
+            raise ForgottenScriptError("The server has forgotten its scripts.") from error
+        except ResponseError:
+            if self._unread:
+                self._reset()
+            raise
+        except BaseException:
+            self._reset()
             raise
 
+    def _packed(self, call: Call) -> bytes:
+        script, *arguments = call
+        if isinstance(script, str):
+            return _pack(script, *arguments)
+        if script.sha in self._known:
+            return _pack("EVALSHA", script.sha, "0", *arguments)
+        self._known.add(script.sha)
+        return _pack("EVAL", script.text, "0", *arguments)
 
-def _read(connection: AbstractConnection) -> Any:
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
+    def _reset(self) -> None:
+        """Drop the connection, so that no late answer meets the next call."""
+        self._known.clear()
+        self._unread = 0
+        if self._connection is not None:
+            self._connection.disconnect()
 
 
 class AsyncLine:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 MAX_JOBS_A_CALL = 256
 MAX_BYTES_A_CALL = 4 * 1024 * 1024
+REGISTER_SECONDS = 0.5
+"""How often queues are registered with RQ: its tools find them by that, and can also drop them."""
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 """What a Redis that restarts answers with: the call is repeated, which the script makes harmless."""
 
@@ -108,6 +110,7 @@ class Producer:
         self._pending: list[tuple[NewJob, Listener]] = []
         self._wake: asyncio.Future[None] | None = None
         self._repeat: set[str] = set()
+        self._register_at = 0.0
 
     def submit(self, job: NewJob, listener: Listener, *, again: bool = False) -> None:
         """Enqueue ``job`` with the next call; ``listener`` hears the outcome. ``again``: Redis may have it already."""
@@ -142,7 +145,7 @@ class Producer:
         created_at = rqformat.timestamp()
         deadline, delay, again = loop.time() + self._retry_seconds, 0.02, False
         while True:
-            arguments: list[Argument] = [len(batch)]
+            arguments: list[Argument] = [len(batch), "1" if loop.time() > self._register_at else ""]
             for job, _ in batch:
                 arguments += job.arguments(created_at, again=again or job.id in self._repeat)
             try:
@@ -161,6 +164,8 @@ class Producer:
                 logger.error("Redis refused %d jobs: %s", len(batch), error)
                 return self._fail(batch, UnavailableError("The queue refused the job.", retry_after=5))
             else:
+                if arguments[1]:
+                    self._register_at = loop.time() + REGISTER_SECONDS
                 return self._settle(batch, answer)
 
     def _settle(self, batch: list[tuple[NewJob, Listener]], answer: list[bytes | int]) -> None:

@@ -4,7 +4,7 @@
 --       then for each queue: name, most rows.
 -- The time is the server's: the call may have been sent long before it runs (behind a blocking pop).
 -- Queues are tried in the order given. Returns false when none had anything, else
---   {queue, expired, canceled, refused, then for each job: id, input, rows, deliveries, seconds waited, keep, extra}.
+--   {queue, expired, canceled, refused, 1 if some of the queues still holds jobs else 0, then for each job: id, input, rows, deliveries, seconds waited, keep, extra}.
 local execution, worker = ARGV[1], ARGV[2]
 local lease, guard, refusal, queues = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local clock = redis.call('TIME')
@@ -58,11 +58,11 @@ end
 
 local function claim_from(queue, max_rows)
   local list = 'rq:queue:' .. queue
-  local ids = redis.call('LRANGE', list, 0, max_rows - 1)
-  if #ids == 0 then
+  local ids = redis.call('LPOP', list, max_rows)
+  if not ids then
     return false
   end
-  local out = {queue, 0, 0, 0}
+  local out = {queue, 0, 0, 0, 0}
   local leases = {}
   local rows_taken, looked_at, class = 0, 0, nil
   for _, id in ipairs(ids) do
@@ -108,7 +108,9 @@ local function claim_from(queue, max_rows)
     end -- anything else (gone, started, ended) is a stray entry: drop it
     looked_at = looked_at + 1
   end
-  redis.call('LTRIM', list, looked_at, -1)
+  for n = #ids, looked_at + 1, -1 do
+    redis.call('LPUSH', list, ids[n])
+  end
   for first = 1, #leases, 2000 do
     redis.call('ZADD', 'rq:wip:' .. queue, unpack(leases, first, math.min(first + 1999, #leases)))
   end
@@ -118,6 +120,12 @@ end
 for n = 1, queues do
   local out = claim_from(ARGV[5 + 2 * n], tonumber(ARGV[6 + 2 * n]))
   if out then
+    for m = 1, queues do
+      if redis.call('LLEN', 'rq:queue:' .. ARGV[5 + 2 * m]) > 0 then
+        out[5] = 1
+        break
+      end
+    end
     return out
   end
 end

@@ -1,14 +1,17 @@
 -- Enqueue every job of one event-loop tick, and wake as many idle workers as there is work for.
 --
--- ARGV: number of jobs, then FIELDS values a job (see producer.py, `NewJob.arguments`).
+-- ARGV: number of jobs, '1' to register their queues with RQ (now and then is enough), then FIELDS values a job
+--       (see producer.py, `NewJob.arguments`).
 -- Returns {} when all went well, else {index, code, detail, ...} for each job that is not a plain success:
 --   "same"     the idempotency key belongs to job `detail`, with the same body
 --   "conflict" the idempotency key belongs to job `detail`, with another body
 --   "full"     the queue holds `detail` jobs, which is its limit
 local FIELDS = 20
+local FIRST = 3
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 
+local register = ARGV[2] == '1'
 local answers = {}
 local lengths = {} -- queue -> jobs it holds
 local pushed = {}  -- queue -> ids to push
@@ -36,7 +39,7 @@ local function take_idempotency_key(index, id, key, digest, ttl)
 end
 
 for index = 1, tonumber(ARGV[1]) do
-  local at = 2 + (index - 1) * FIELDS
+  local at = FIRST + (index - 1) * FIELDS
   local id, queue, model, version, pool = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local input, rows, reply_to, keep, wait_limit = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
   local created_at, timeout, result_ttl, failure_ttl = ARGV[at + 10], ARGV[at + 11], ARGV[at + 12], ARGV[at + 13]
@@ -47,7 +50,9 @@ for index = 1, tonumber(ARGV[1]) do
   local length = lengths[queue]
   if not length then
     length = redis.call('LLEN', 'rq:queue:' .. queue)
-    redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+    if register then
+      redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+    end
     lengths[queue] = length
     pushed[queue] = {}
   end
@@ -85,7 +90,10 @@ end
 -- No more tokens than workers: a token carries nothing, it only ends one worker's sleep.
 for pool, count in pairs(bells) do
   local bell = 'muleteer:bell:' .. pool
-  local wanted = math.min(count, redis.call('ZCARD', 'muleteer:workers:' .. pool) - redis.call('LLEN', bell))
+  local wanted = 1 - redis.call('LLEN', bell)
+  if count > 1 then
+    wanted = math.min(count, redis.call('ZCARD', 'muleteer:workers:' .. pool) - 1 + wanted)
+  end
   for _ = 1, wanted do
     redis.call('RPUSH', bell, '')
   end

@@ -1,13 +1,13 @@
 -- End the jobs of one claim: results, registries, times to live, and one grouped reply per gateway.
 --
--- ARGV: queue, execution id, worker, time as RQ writes it, lease seconds, rows of the batch, seconds of predict,
---       time the batch began and ended (Unix), then FIELDS values a job:
+-- ARGV: queue, execution id, worker, time as RQ writes it, time the batch began and ended (Unix),
+--       then FIELDS values a job:
 --       id, "finished" or "failed", head (of the reply), payload (JSON), RQ's form of it (base64), or ''.
 -- A job whose lease is no longer this execution's is left alone (fencing). A job that became kept while it ran, and
 -- whose payload did not come in RQ's form, stays leased and is named in the answer: call again with that form.
 -- Returns {finished, failed, stale, canceled, then ids to send again}.
 local FIELDS = 5
-local FIRST = 10
+local FIRST = 7
 local queue, execution, worker, written_now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local wip = 'rq:wip:' .. queue
 local now = redis.call('TIME')
@@ -37,11 +37,11 @@ local function store(key, id, status, head, payload, rq_form, ttl)
   if status == 'finished' then
     redis.call('HDEL', key, 'input', 'error')
     redis.call('XADD', stream, 'MAXLEN', '10', '*', 'type', '1', 'worker_name', worker, 'return_value', rq_form,
-      'execution_id', execution, 'execution_started_at', ARGV[8], 'execution_ended_at', ARGV[9])
+      'execution_id', execution, 'execution_started_at', ARGV[5], 'execution_ended_at', ARGV[6])
   else
     redis.call('HSET', key, 'error', payload, 'dead', '1')
     redis.call('XADD', stream, 'MAXLEN', '10', '*', 'type', '2', 'worker_name', worker, 'exc_string', rq_form,
-      'execution_id', execution, 'execution_started_at', ARGV[8], 'execution_ended_at', ARGV[9])
+      'execution_id', execution, 'execution_started_at', ARGV[5], 'execution_ended_at', ARGV[6])
   end
   redis.call('EXPIRE', stream, ttl)
   redis.call('EXPIRE', key, ttl)
@@ -81,8 +81,4 @@ for gateway, elements in pairs(replies) do
   redis.call('EXPIRE', list, 60)
 end
 
-local stats = 'muleteer:stats:' .. queue
-redis.call('HINCRBY', stats, 'jobs', out[1] + out[2])
-redis.call('HINCRBY', stats, 'rows', ARGV[6])
-redis.call('HINCRBYFLOAT', stats, 'seconds', ARGV[7])
 return out
