@@ -21,7 +21,7 @@ from muleteer.queue.jobs import JobView
 from muleteer_gateway.callbacks import sign
 from muleteer_gateway.documents import job_document, new_job_document
 from muleteer_gateway.http import RequestHeaders
-from muleteer_gateway.predict import Target
+from muleteer_gateway.intake import Target
 from muleteer_gateway.problems import problem_body, problem_headers, request_path
 from muleteer_gateway.request_id import request_id_of
 from muleteer_gateway.routes import PREFIX, SUFFIX, read_target

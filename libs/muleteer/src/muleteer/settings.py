@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis import Redis
 
 from muleteer.errors import SettingsError
 
@@ -23,6 +24,15 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: str) -> str:
+        try:
+            Redis.from_url(value).close()
+        except ValueError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        return value
+
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -38,5 +48,5 @@ def load_settings(settings_class: type[S]) -> S:
         parts = []
         for item in error.errors():
             name = PREFIX + "_".join(str(part) for part in item["loc"]).upper()
-            parts.append(f"{name}={item['input']!r}: {item['msg'].lower()}")
+            parts.append(f"{name}={item['input']!r}: {item['msg'].removeprefix('Value error, ').lower()}")
         raise SettingsError("; ".join(parts)) from error

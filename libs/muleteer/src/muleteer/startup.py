@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from redis.exceptions import AuthenticationError, RedisError
 
@@ -18,16 +19,22 @@ OLDEST_REDIS = (7, 0)
 """BLMPOP, which reads many replies in one call, came with Redis 7.0; every Valkey has it."""
 
 
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
+
+
 class RedisUnreachableError(MuleteerError):
     """Redis did not answer within the time there is to start."""
 
     exit_code = EXIT_NO_REDIS
 
 
-def wait_for_redis(url: str, seconds: float) -> None:
-    """Return once Redis answers.
+def wait_for_redis(url: str, seconds: float, pause: Callable[[float], bool] = _sleep) -> bool:
+    """Return True once Redis answers, False when ``pause`` ended the waiting.
 
-    Raises RedisUnreachableError after ``seconds``, or at once when it refuses the password or is too old.
+    ``pause`` sleeps for some seconds and tells whether to go on. Raises RedisUnreachableError after ``seconds``, or at
+    once when Redis refuses the password or is too old.
     """
     deadline, delay, said = time.monotonic() + seconds, 0.05, False
     connection = connect(url)
@@ -45,10 +52,11 @@ def wait_for_redis(url: str, seconds: float) -> None:
                 if not said:
                     logger.warning("Redis does not answer yet, trying for %g s: %s", seconds, error)
                     said = True
-                time.sleep(delay)
+                if not pause(delay):
+                    return False
                 delay = min(delay * 2, 1.0)
             else:
-                return
+                return True
     finally:
         connection.close()
 

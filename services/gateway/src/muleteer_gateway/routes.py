@@ -7,8 +7,9 @@ from starlette.types import Receive, Scope, Send
 from muleteer.errors import MethodNotAllowedError, NotFoundError
 from muleteer_gateway.core import Gateway
 from muleteer_gateway.http import read_headers, send_answer
+from muleteer_gateway.intake import Target
 from muleteer_gateway.model_routes import describe_model
-from muleteer_gateway.predict import Predict, Target
+from muleteer_gateway.predict import Predict
 from muleteer_gateway.security import authorize
 
 PREFIX = "/v1/models/"

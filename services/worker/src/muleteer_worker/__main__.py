@@ -1,13 +1,13 @@
 """``python -m muleteer_worker``: a worker pod, configured by ``MULETEER_…`` variables."""
 
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-from muleteer.errors import CatalogError, SettingsError, UnavailableError
+from muleteer.errors import CatalogError, SettingsError
 from muleteer.logs import configure_logging
 from muleteer.settings import load_settings
+from muleteer.startup import EXIT_WRONG_SETTING, RedisUnreachableError
 from muleteer_worker.exposition import PARENT, share_metrics
 from muleteer_worker.settings import WorkerSettings
 
@@ -24,10 +24,10 @@ def main() -> int:
             return run_pod(settings, Path(directory))
     except (SettingsError, CatalogError) as error:
         sys.stderr.write(f"muleteer-worker: {error}\n")
-        return os.EX_CONFIG
-    except UnavailableError as error:
+        return EXIT_WRONG_SETTING
+    except RedisUnreachableError as error:
         sys.stderr.write(f"muleteer-worker: {error}\n")
-        return os.EX_UNAVAILABLE
+        return error.exit_code
 
 
 if __name__ == "__main__":
