@@ -16,7 +16,7 @@ TRAIN_STAMP := $(STATE)/models/.trained
 
 PROJECT_FILES := uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' \) 2>/dev/null)
-TESTS ?= tests/unit tests/integration $(wildcard tests/chart)
+TESTS ?= tests/unit tests/integration
 
 .DEFAULT_GOAL := help
 .PHONY: help sync models demo test lint format bench bench-durability clean
@@ -45,8 +45,8 @@ $(UV_STAMP):
 	@touch $@
 
 $(SYNC_STAMP): $(UV_STAMP) $(PROJECT_FILES)
-	@echo "[2/3] installing libraries into .venv"
-	@$(UV) sync --quiet --frozen --python $(PYTHON)
+	@echo "[2/3] installing about 140 libraries into .venv (half a minute on a fast line)"
+	@if [ -t 2 ]; then quiet=; else quiet=--quiet; fi; $(UV) sync $$quiet --frozen --python $(PYTHON)
 	@touch $@
 
 $(TRAIN_STAMP): $(SYNC_STAMP) $(EXAMPLE_FILES)
