@@ -70,11 +70,14 @@ class Gateway:
         self.settings = settings
         self.source = source
         self.id = secrets.token_hex(8)
-        self.redis: Redis = connect_async(settings.redis_url)
-        self.jobs = Jobs(self.redis, self.id)
-        self.replies = Replies(self.redis, self.id, self._read_result)
-        self.producer = Producer(self.redis, settings.redis_retry_seconds)
-        self.submissions = Submissions(self.producer, self.replies)
+        self._redis: Redis = connect_async(settings.redis_url)
+        self._looking: Redis = connect_async(settings.redis_url, answer_seconds=settings.redis_answer_seconds)
+        self.jobs = Jobs(self._looking, self.id)
+        self.replies = Replies(self._redis, self.id, self._read_result)
+        self.producer = Producer(self._redis, settings.redis_retry_seconds)
+        self.submissions = Submissions(
+            self.producer, self.replies, settings.redis_retry_seconds + settings.redis_answer_seconds
+        )
         self.models = ServedModels(source.current, settings.cache_dir)
         self.load = Load()
         self.in_progress = 0
@@ -107,7 +110,8 @@ class Gateway:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.redis.aclose()
+            await self._redis.aclose()
+            await self._looking.aclose()
 
     def ready_problem(self) -> str:
         """Return why this gateway should get no traffic; empty when it should."""

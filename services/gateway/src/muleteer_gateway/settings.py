@@ -18,6 +18,7 @@ class GatewaySettings(Settings):
     max_in_progress: int = Field(10_000, ge=1, description="Prediction requests answered at once by this gateway")
     max_wait_seconds: float = Field(300.0, gt=0, description="Longest wait that Prefer: wait=N or ?wait=N gets")
     redis_retry_seconds: float = Field(2.0, ge=0, description="How long an enqueue is retried before 503")
+    redis_answer_seconds: float = Field(5.0, gt=0, description="How long Redis may take to answer before 503")
     startup_seconds: float = Field(60.0, gt=0, description="How long Redis is waited for at start, then exit 69")
     drain_delay_seconds: float = Field(
         2.0, ge=0, description="After SIGTERM: not ready, yet still accepting, until load balancers have noticed"

@@ -23,9 +23,11 @@ class KeyTakenError(Exception):
 class Submissions:
     """The listener of this gateway's submissions: turns their outcome into futures' results."""
 
-    def __init__(self, producer: Producer, replies: Replies) -> None:
+    def __init__(self, producer: Producer, replies: Replies, patience: float) -> None:
+        """``patience``: seconds until an enqueue that has heard nothing from Redis is given up."""
         self._producer = producer
         self._replies = replies
+        self._patience = patience
         self._accepting: dict[str, asyncio.Future[None]] = {}
 
     def submit_and_expect(self, job: NewJob, timeout: float) -> Future:
@@ -44,7 +46,10 @@ class Submissions:
         self._accepting[job.id] = accepted
         self._producer.submit(job, self)
         try:
-            await accepted
+            async with asyncio.timeout(self._patience):
+                await accepted
+        except TimeoutError as error:
+            raise UnavailableError("The queue does not answer now.", retry_after=1) from error
         finally:
             self._accepting.pop(job.id, None)
 

@@ -21,8 +21,12 @@ KEEPALIVE = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT
 """Seconds until the first probe, between probes, and probes without answer: a dead peer is known after 11 s."""
 
 
-def _options(url: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS, "protocol": 2}
+def _options(url: str, answer_seconds: float | None = None) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "socket_timeout": answer_seconds,
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "protocol": 2,
+    }
     if not url.startswith("unix"):
         options |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
     return options
@@ -33,8 +37,11 @@ def connect(url: str) -> Redis:
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url))
 
 
-def connect_async(url: str, connections: int = 64) -> AsyncRedis:
-    """Return an asyncio client; no connection is made yet. Callers beyond ``connections`` wait for a free one."""
-    options = _options(url) | {"retry": AsyncRetry(NoBackoff(), 0)}
+def connect_async(url: str, connections: int = 64, answer_seconds: float | None = None) -> AsyncRedis:
+    """Return an asyncio client; no connection is made yet. Callers beyond ``connections`` wait for a free one.
+
+    ``answer_seconds`` limits the wait for an answer: only for calls that may be repeated or given up.
+    """
+    options = _options(url, answer_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
     pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=10, **options)
     return AsyncRedis.from_pool(pool)
