@@ -136,3 +136,8 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
 
 def test_json_is_read() -> None:
     assert parse_json(b'{"a": [1, 2.5, null, "\\u00e9"]}') == {"a": [1, 2.5, None, "é"]}
+
+
+async def test_a_body_of_very_many_gzip_members_is_refused() -> None:
+    with pytest.raises(BadRequestError, match="more than 16 gzip members"):
+        await read_body(Body(gzip.compress(b"") * 5000), GZIP, 10_000_000)

@@ -57,7 +57,9 @@ def build_app(gateway: Gateway) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with gateway.running():
-            webhooks = asyncio.create_task(run_callbacks(gateway))
+            webhooks = asyncio.create_task(run_callbacks(gateway), name="webhooks")
+            if gateway.settings.callback_secret.get_secret_value():
+                webhooks.add_done_callback(gateway.note_end)
             yield
             webhooks.cancel()
             await asyncio.gather(webhooks, return_exceptions=True)

@@ -103,7 +103,7 @@ class Gateway:
         }
         tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
         for task in tasks:
-            task.add_done_callback(self._note_end)
+            task.add_done_callback(self.note_end)
         try:
             yield
         finally:
@@ -125,7 +125,7 @@ class Gateway:
         view = await self.jobs.look(job_id)
         return view.as_reply() if view is not None else None
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
+    def note_end(self, task: asyncio.Task[None]) -> None:
         """Notice a task that ended by itself: without it this process only pretends to serve."""
         if task.cancelled():
             return

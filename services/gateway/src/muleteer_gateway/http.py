@@ -10,6 +10,8 @@ from starlette.types import Receive, Scope, Send
 from muleteer.errors import BadRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 from muleteer_gateway.problems import Headers
 
+MAX_MEMBERS = 16
+"""Each costs a copy of the rest of the body, so that many small ones would cost more than their bytes."""
 GZIP_WINDOW = 31
 """zlib's window bits for a gzip header."""
 
@@ -111,7 +113,7 @@ def _unpack(body: bytes, encoding: bytes, limit: int) -> bytes:
         raise UnsupportedMediaTypeError(f"Content-Encoding {shown!r} is not understood: send gzip, deflate or none.")
     window = zlib.MAX_WBITS if encoding == b"deflate" else GZIP_WINDOW
     unpacked = bytearray()
-    while True:
+    for _ in range(MAX_MEMBERS):
         unpacker = zlib.decompressobj(window)
         try:
             unpacked += unpacker.decompress(body, limit + 1 - len(unpacked))
@@ -124,6 +126,7 @@ def _unpack(body: bytes, encoding: bytes, limit: int) -> bytes:
         body = unpacker.unused_data  # a gzip file may be several in a row
         if not body:
             return bytes(unpacked)
+    raise BadRequestError(f"The body has more than {MAX_MEMBERS} {encoding.decode()} members: pack it as one.")
 
 
 def _too_large(limit: int) -> PayloadTooLargeError:

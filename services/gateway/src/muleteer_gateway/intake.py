@@ -76,6 +76,7 @@ class Intake:
     def make_job(
         self,
         served: ServedVersion,
+        target: Target,
         instances: Instances,
         headers: RequestHeaders,
         request_id: str,
@@ -89,7 +90,8 @@ class Intake:
         if headers.idempotency_key is not None:
             key = _read_key(headers.idempotency_key, served.model)
             keys = orjson.dumps(instances.keys)
-            digest = hashlib.sha256(rows + keys).hexdigest()
+            named = f"\n{target.version or ''}\n{target.alias or ''}".encode()
+            digest = hashlib.sha256(rows + keys + named).hexdigest()
         extra: dict[str, object] = {"request_id": request_id}
         if instances.keys is not None:
             extra["keys"] = instances.keys

@@ -12,11 +12,12 @@ from redis.exceptions import RedisError
 
 from muleteer.errors import ConflictError, NotFoundError, UnavailableError
 from muleteer.queue.jobs import JobView
-from muleteer.queue.replies import WaitTimeout
 from muleteer_gateway.core import Gateway
 from muleteer_gateway.documents import job_document
 from muleteer_gateway.openapi import JOB_RESPONSES
 
+LOOK_UP_SECONDS = 1.0
+"""How often a long poll looks up from its waiting, to see whether the gateway drains."""
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -77,14 +78,13 @@ async def _wait(gateway: Gateway, view: JobView, seconds: float) -> JobView:
     future = gateway.replies.expect(view.id, seconds)
     try:
         view = await _look(gateway, view.id, watch=True)
-        if view.ended:
-            return view
-        await future
-    except WaitTimeout:
-        pass
+        while not view.ended and not future.done() and not gateway.draining:
+            await asyncio.wait([future], timeout=LOOK_UP_SECONDS)
     finally:
         gateway.replies.forget(view.id, future)
-    return await _look(gateway, view.id)
+        if future.done():
+            future.exception()  # that the time is up is no error here
+    return view if view.ended else await _look(gateway, view.id)
 
 
 async def _events(gateway: Gateway, view: JobView, request: Request) -> AsyncIterator[bytes]:

@@ -55,7 +55,7 @@ class Predict:
             served = gateway.models.choose(target.model, target.version, target.alias)
             self._admit()
             instances, callback = await self._intake.read(receive, headers, target, served)
-            job = self._intake.make_job(served, instances, headers, request_id, prefer, callback)
+            job = self._intake.make_job(served, target, instances, headers, request_id, prefer, callback)
             job_id = job.id
             answer = await self._answer(job, served, instances, prefer, target)
             status = answer.status

@@ -53,7 +53,8 @@ class OneWrite:
         """Write what is held back."""
         if self._head:
             head, self._head = self._head, b""
-            self._transport.write(head)
+            if not self._transport.is_closing():
+                self._transport.write(head)
 
     def close(self) -> None:
         """Close once everything is written."""

@@ -151,6 +151,10 @@ class ServedModels:
         else:
             known = ", ".join(model.versions)
             raise NotFoundError(f"Model {model.name} has no version {version[:100]!r}. Versions: {known}.")
+        reports = model.reports.get(chosen.version, ())
+        if reports and all(report.get("state") == "retired" for report in reports):
+            # The workers have seen a newer catalog than this gateway: what is enqueued now would wait for nobody.
+            raise UnavailableError(f"Version {chosen.version} of model {model.name} is being removed.", retry_after=5)
         if chosen.problem or (model.reports.get(chosen.version) and model.state(chosen.version)[0] == "failed"):
             _, reason = model.state(chosen.version)
             raise UnavailableError(

@@ -31,6 +31,7 @@ class LeaseReturner(threading.Thread):
         self._settings = settings
         self._source = source
         self._connection = connect(settings.redis_url)
+        self._consumer = Consumer(self._connection, settings.pool, "parent", settings.lease_seconds)
         self._specs: dict[str, QueueSpec] = {}
         self._names: set[str] = set()
         self._news = threading.Event()
@@ -77,11 +78,9 @@ class LeaseReturner(threading.Thread):
         if not names:
             self._connection.ping()
             return
-        consumer = Consumer(self._connection, self._settings.pool, names[0], self._settings.lease_seconds)
-        report = consumer.release(names, list(self._specs.values()))
+        report = self._consumer.release(names, list(self._specs.values()))
         count_given_back(report)
-        for name in names:
-            Consumer(self._connection, self._settings.pool, name).leave()
+        self._consumer.leave(*names)
         self._names.difference_update(names)
         if report.requeued or report.dead:
             logger.info(

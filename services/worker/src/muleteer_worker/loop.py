@@ -79,7 +79,7 @@ class ClaimLoop:
         """Return the next claim; None after a while without one."""
         if self._claim_in_doubt:
             # A claim whose answer was lost holds jobs that nobody runs. They need not wait for their leases to end.
-            count_given_back(self._consumer.release([self._consumer.worker], self._residents.specs))
+            count_given_back(self._consumer.release_own(self._residents.specs))
             self._claim_in_doubt = False
         specs = self._rotated()
         if not specs:

@@ -5,6 +5,8 @@ import os
 import signal
 from types import FrameType
 
+from redis.exceptions import RedisError
+
 from muleteer.catalog.source import CatalogSource
 from muleteer.logs import configure_logging
 from muleteer.queue.connection import connect
@@ -14,7 +16,7 @@ from muleteer_worker.child import ChildOrders
 from muleteer_worker.lease import LeaseKeeper
 from muleteer_worker.loop import ClaimLoop
 from muleteer_worker.presence import Presence
-from muleteer_worker.resident import Residents
+from muleteer_worker.resident import Residents, read_left_behind
 from muleteer_worker.settings import WorkerSettings
 from muleteer_worker.watch import Pulse, Watch
 
@@ -58,6 +60,7 @@ def run_process(orders: ChildOrders) -> int:
     residents = Residents(
         source, settings.pool, settings.cache_dir, settings.threads, settings.retire_seconds, own.depth
     )
+    _take_up_left_behind(residents, own, source, settings.pool)
     pulse = Pulse()
     presence = Presence(consumer(), lambda: residents.reports)
     watch = Watch(pulse, residents.missing, orders.status_fd)
@@ -72,3 +75,17 @@ def run_process(orders: ChildOrders) -> int:
     presence.leave(LEAVE_SECONDS)
     logger.info("Worker process %s left", orders.name, extra={"slot": orders.slot, "pid": os.getpid()})
     return 0
+
+
+def _take_up_left_behind(residents: Residents, consumer: Consumer, source: CatalogSource, pool: str) -> None:
+    """Serve versions that left the catalog while this pool was away, as long as jobs wait for them."""
+    try:
+        plans = read_left_behind(source.current, pool, consumer.busy_queues())
+    except RedisError as error:
+        logger.warning("Queues of removed versions cannot be looked for: %s", error)
+        return
+    for plan in plans:
+        logger.info(
+            "Jobs wait for a version that has left the catalog", extra={"model": plan.model, "version": plan.version}
+        )
+    residents.take_up(plans)

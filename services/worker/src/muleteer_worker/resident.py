@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from muleteer.catalog.source import CatalogSource
 from muleteer.errors import ModelLoadError
 from muleteer.metrics import MODEL_INFO, MODEL_LOAD, MODEL_LOAD_FAILURES, MODEL_READY
 from muleteer.queue.consumer import QueueSpec
-from muleteer.queue.names import queue_name
+from muleteer.queue.names import queue_name, split_queue_name
 from muleteer_worker.readiness import LoadedVersion, prepare
 from muleteer_worker.threads import cap_loaded_libraries
 
@@ -63,9 +63,11 @@ class VersionReport:
 class Resident:
     """One version in this process, from its first load to its end."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, left_behind: bool = False) -> None:
         self.plan = plan
-        self.wanted = True
+        self.wanted = not left_behind
+        self.left_behind = left_behind
+        """It had left the catalog before this process began, but jobs still wait for it."""
         self.loaded: LoadedVersion | None = None
         self.load: Future[LoadedVersion] | None = None
         self.load_source = plan.source
@@ -89,14 +91,31 @@ def read_plans(catalog: Catalog, pool: str) -> dict[str, Plan]:
     """Return what a pool is to serve, by queue name."""
     plans = {}
     for model, entry in catalog.models.items():
-        if entry.pool != pool:
-            continue
-        for version in entry.versions:
-            queue = queue_name(model, version)
-            spec = QueueSpec(queue, entry.batching.max_rows, entry.max_deliveries)
-            uri = catalog.version_uri(model, version)
-            plans[queue] = Plan(model, version, uri, entry.allow_unsafe, spec, entry.predict_timeout)
+        if entry.pool == pool:
+            for version in entry.versions:
+                plans[queue_name(model, version)] = _plan(catalog, model, version)
     return plans
+
+
+def read_left_behind(catalog: Catalog, pool: str, queues: Iterable[str]) -> list[Plan]:
+    """Return plans for those of ``queues`` whose version has left the catalog, while its model is still the pool's.
+
+    The version is looked for in its usual place, ``<repository>/<model>/<version>``.
+    """
+    plans = []
+    for queue in queues:
+        model, version = split_queue_name(queue)
+        entry = catalog.models.get(model)
+        if entry is not None and version and entry.pool == pool and version not in entry.versions:
+            plans.append(_plan(catalog, model, version))
+    return plans
+
+
+def _plan(catalog: Catalog, model: str, version: str) -> Plan:
+    entry = catalog.models[model]
+    spec = QueueSpec(queue_name(model, version), entry.batching.max_rows, entry.max_deliveries)
+    uri = catalog.version_uri(model, version)
+    return Plan(model, version, uri, entry.allow_unsafe, spec, entry.predict_timeout)
 
 
 class Residents:
@@ -173,6 +192,14 @@ class Residents:
             return "no model version could be loaded"
         return ""
 
+    def take_up(self, plans: Iterable[Plan]) -> None:
+        """Serve versions that have left the catalog until their queues are empty."""
+        for plan in plans:
+            resident = self._residents.setdefault(plan.spec.name, Resident(plan, left_behind=True))
+            if resident.left_behind:
+                self._start_load(resident)
+        self._publish()
+
     def close(self) -> None:
         """Start no load any more."""
         self._loader.shutdown(wait=False, cancel_futures=True)
@@ -210,7 +237,7 @@ class Residents:
         resident.load = None
         error = load.exception()
         stale = resident.load_source != resident.plan.source
-        if error is None and (stale or not resident.wanted):
+        if error is None and (stale or not (resident.wanted or resident.left_behind)):
             self._unload(load.result())
         elif error is None:
             self._install(resident, load.result())

@@ -18,5 +18,7 @@ class WorkerSettings(Settings):
     drain_seconds: float = Field(30.0, ge=0, description="After SIGTERM: longest time for the batches in progress")
     startup_seconds: float = Field(60.0, gt=0, description="How long Redis is waited for at start, then exit 69")
     retire_seconds: float = Field(
-        10.0, ge=0, description="How long the queue of a removed version must have been empty before it is let go"
+        120.0,
+        ge=0,
+        description="How long a removed version is kept with an empty queue: longer than gateways need to see the edit",
     )

@@ -51,7 +51,13 @@ class ModelEntry(Strict):
     pool: ModelName = Field("default", description="Worker pool that serves the model")
     timeout: float = Field(30.0, gt=0, le=86_400, description="Seconds a caller waits by default")
     predict_timeout: float = Field(300.0, gt=0, description="Seconds after which a predict call is given up as hung")
-    max_deliveries: int = Field(3, ge=1, le=20, description="Times a job is handed out before it fails for good")
+    max_deliveries: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="Times a job is handed out before it fails for good: in a full batch, among few, alone. Below 3 "
+        "its neighbours in the batch may fail with it",
+    )
     result_ttl: int = Field(3600, ge=1, description="Seconds a kept result can be fetched")
     failure_ttl: int = Field(604_800, ge=1, description="Seconds a failed job is kept for `rq requeue`")
     batching: Batching = Batching()
@@ -119,5 +125,5 @@ class Catalog(Strict):
 
     def version_uri(self, model: str, version: str) -> str:
         """Return where a version's folder lives."""
-        entry = self.models[model].versions[version]
-        return entry.uri or f"{self.repository.rstrip('/')}/{model}/{version}"
+        entry = self.models[model].versions.get(version)
+        return (entry.uri if entry else None) or f"{self.repository.rstrip('/')}/{model}/{version}"

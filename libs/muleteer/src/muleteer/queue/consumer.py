@@ -126,11 +126,12 @@ class Consumer:
         self.worker = worker
         self.lease_seconds = lease_seconds
         self._line = Line(connection)
+        self._late_line = Line(connection)
+        """For what must not wait behind the bell."""
         self._executions = count(1)
         self._execution_id = ""
         """Of the claim that was asked for last."""
         self._behind_bell = False
-        self._taken: tuple[Claim | None] | None = None
         self._totals: dict[str, list[float]] = {}
         """Jobs, rows and seconds of predict by queue, since they were last added up in Redis."""
         self._refusal = rqformat.exc_string(REFUSAL)
@@ -166,26 +167,18 @@ class Consumer:
         if not claim.more:
             calls.append(("BLPOP", bell_key(self.pool), seconds))
         self._line.send(*calls, (script("claim"), *claim_arguments))
-        answer = self._line.read()
-        self._behind_bell, self._taken = not claim.more, None
-        if len(answer) > FINISH_COUNTS:
-            self._taken = (self._read_next(),)
-        return self._settle(claim, outcomes, timing, answer)
+        self._behind_bell = not claim.more
+        return self._settle(claim, outcomes, timing, self._line.read())
 
     def wait_and_claim(self, queues: Sequence[QueueSpec], seconds: float) -> Claim | None:
         """Sleep until work is enqueued for this pool, at most ``seconds``, then claim, all in one round trip."""
         self._execution_id, arguments = self._claim_arguments(queues)
-        self._behind_bell, self._taken = True, None
+        self._behind_bell = True
         self._line.send(("BLPOP", bell_key(self.pool), seconds), (script("claim"), *arguments))
         return self.take()
 
     def take(self) -> Claim | None:
         """Return the batch that ``finish_and_ask`` asked for; None when the queues are empty."""
-        if self._taken is not None:
-            return self._taken[0]
-        return self._read_next()
-
-    def _read_next(self) -> Claim | None:
         if self._behind_bell:
             self._line.read()
         return _read_claim(self._line.read(), self._execution_id)
@@ -198,7 +191,7 @@ class Consumer:
         late = {value.decode() for value in answer[FINISH_COUNTS:]}
         if late:
             again = [outcome for outcome in outcomes if outcome.job_id in late]
-            more = self._line.run(script("finish"), *self._finish_arguments(claim, again, timing, store_all=True))
+            more = self._late_line.run(script("finish"), *self._finish_arguments(claim, again, timing, store_all=True))
             counts = [a + int(b) for a, b in zip(counts, more[:FINISH_COUNTS], strict=True)]
         total = self._totals.setdefault(claim.queue, [0, 0, 0.0])
         total[0] += len(outcomes)
@@ -229,13 +222,17 @@ class Consumer:
         """Give back at once every job that these workers hold: they are known to be dead."""
         return self._reap(workers, queues)
 
+    def release_own(self, queues: Sequence[QueueSpec]) -> ReapReport:
+        """Give back every job that this worker holds without having seen it; that counts as no delivery."""
+        return self._reap([self.worker], queues, counted=False)
+
     def heartbeat(self, ttl: float = 10.0) -> int:
         """Count as a live worker of the pool for ``ttl`` more seconds; returns how many workers it has."""
         return int(self._line.run(script("heartbeat"), self.pool, self.worker, int(ttl)))
 
-    def leave(self) -> None:
-        """Stop counting as a live worker of the pool."""
-        self.connection.zrem(workers_key(self.pool), self.worker)
+    def leave(self, *workers: str) -> None:
+        """Let this worker, or those named, stop counting as live workers of the pool."""
+        self.connection.zrem(workers_key(self.pool), *(workers or [self.worker]))
 
     def report_version(self, model: str, version: str, report: dict[str, Any] | None) -> None:
         """Publish what this worker says of a model version; None takes it back.
@@ -253,12 +250,18 @@ class Consumer:
         """Return how many jobs of ``queue`` wait or run."""
         return int(self.connection.llen(f"rq:queue:{queue}")) + int(self.connection.zcard(f"rq:wip:{queue}"))
 
+    def busy_queues(self) -> list[str]:
+        """Return the names of all queues known to RQ in which jobs wait or run."""
+        keys = self.connection.smembers("rq:queues")
+        names = sorted(_text(key).removeprefix("rq:queue:") for key in keys)
+        return [name for name in names if self.depth(name)]
+
     def _claim_arguments(self, queues: Sequence[QueueSpec]) -> tuple[str, list[Argument]]:
         execution_id = f"{EXECUTION_PREFIX}{self.worker}.{next(self._executions)}"
         arguments: list[Argument] = [execution_id, self.worker, self.lease_seconds, WIP_GUARD_SECONDS]
-        arguments += [self._refusal, len(queues)]
+        arguments += [self._refusal, self.pool, len(queues)]
         for queue in queues:
-            arguments += [queue.name, queue.max_rows]
+            arguments += [queue.name, queue.max_rows, queue.max_deliveries]
         return execution_id, arguments
 
     def _finish_arguments(
@@ -282,8 +285,9 @@ class Consumer:
             arguments += (outcome.job_id, status, f"{job.waited:.6f}{tail}", payload, rq_form)
         return arguments
 
-    def _reap(self, workers: Sequence[str], queues: Sequence[QueueSpec]) -> ReapReport:
-        arguments: list[Argument] = [WIP_GUARD_SECONDS, rqformat.timestamp(), len(workers), *workers]
+    def _reap(self, workers: Sequence[str], queues: Sequence[QueueSpec], *, counted: bool = True) -> ReapReport:
+        lost = 1 if counted else 0
+        arguments: list[Argument] = [WIP_GUARD_SECONDS, rqformat.timestamp(), lost, len(workers), *workers]
         for queue in queues:
             message = (
                 f"The worker process that held this job was lost {queue.max_deliveries} times; the input may be what "

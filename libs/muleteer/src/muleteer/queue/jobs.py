@@ -49,7 +49,8 @@ class JobView:
             return None
         waited, batch_seconds, predict_seconds, rows = self.timing or (0.0, 0.0, 0.0, 0)
         payload = self.predictions if self.status == "finished" else orjson.dumps(self.error or {})
-        return Reply(self.status, payload or b"null", waited, batch_seconds, predict_seconds, int(rows))
+        status = "failed" if self.status == "stopped" else self.status  # RQ's word for a job that was told to stop
+        return Reply(status, payload or b"null", waited, batch_seconds, predict_seconds, int(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Jobs:
 
     async def count_callback_attempt(self, job_id: str) -> int:
         """Count one more failed attempt of a job's webhook and return how many there were."""
-        return int(await self._connection.hincrby(f"rq:job:{job_id}", "callback_attempts", 1))
+        return int(await script("attempt").call_async(self._connection, job_id))
 
     async def postpone_callback(self, job_id: str, due_at: float) -> None:
         """Try a job's webhook again at ``due_at`` (Unix seconds)."""
@@ -153,7 +154,7 @@ def _read_view(job_id: str, answer: list[Any]) -> JobView:
         predictions = rqformat.read_return_value(result[b"return_value"])
     elif status in ("failed", "stopped") and problem is None:
         text = rqformat.read_exc_string(result[b"exc_string"]) if b"exc_string" in result else "no reason was stored"
-        problem = {"type": "StockWorkerError", "message": text.strip().splitlines()[-1]}
+        problem = {"type": "StockWorkerError", "message": (text.strip().splitlines() or ["no reason was stored"])[-1]}
     return JobView(
         id=job_id,
         status=status,

@@ -12,10 +12,12 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from muleteer.queue.scripts import Argument, Script
 
+DEMOTED = (ReadOnlyError, MasterDownError)
+"""What a server answers that was the primary: a new connection finds the one that is now."""
 Call = tuple[Script | str, *tuple[Argument, ...]]
 """A script or a command, and its arguments."""
 
@@ -75,6 +77,9 @@ class Line:
         except NoScriptError as error:
             self._reset()
             raise ForgottenScriptError("The server has forgotten its scripts.") from error
+        except DEMOTED as error:
+            self._reset()
+            raise RedisConnectionError(f"The server is no primary any more: {error}") from error
         except ResponseError:
             if self._unread:
                 self._reset()
@@ -116,6 +121,9 @@ class AsyncLine:
             # Sending connects where needed.
             await connection.send_packed_command([_pack(*command)], check_health=False)
             return await connection.read_response()
+        except DEMOTED as error:
+            await connection.disconnect(nowait=True)
+            raise RedisConnectionError(f"The server is no primary any more: {error}") from error
         except ResponseError:
             raise
         except BaseException:

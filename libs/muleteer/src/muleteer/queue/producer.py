@@ -101,22 +101,29 @@ class Listener(Protocol):
         """Redis could not be asked; whether it has the job is not known."""
 
 
+@dataclass(slots=True, eq=False)
+class _Submission:
+    job: NewJob
+    listener: Listener
+    since: float
+    """When it was submitted (event-loop time)."""
+    again: bool
+    """Redis may have the job already."""
+
+
 class Producer:
     """Collects submissions and enqueues them in as few calls as there are event-loop ticks."""
 
     def __init__(self, connection: Redis, retry_seconds: float = 2.0) -> None:
         self._line = AsyncLine(connection)
         self._retry_seconds = retry_seconds
-        self._pending: list[tuple[NewJob, Listener]] = []
+        self._pending: list[_Submission] = []
         self._wake: asyncio.Future[None] | None = None
-        self._repeat: set[str] = set()
         self._register_at = 0.0
 
     def submit(self, job: NewJob, listener: Listener, *, again: bool = False) -> None:
         """Enqueue ``job`` with the next call; ``listener`` hears the outcome. ``again``: Redis may have it already."""
-        if again:
-            self._repeat.add(job.id)
-        self._pending.append((job, listener))
+        self._pending.append(_Submission(job, listener, asyncio.get_running_loop().time(), again))
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -130,24 +137,24 @@ class Producer:
             batch = self._take()
             await self._send(batch)
 
-    def _take(self) -> list[tuple[NewJob, Listener]]:
+    def _take(self) -> list[_Submission]:
         size = 0
-        for count, (job, _) in enumerate(self._pending, 1):
-            size += len(job.input)
+        for count, submission in enumerate(self._pending, 1):
+            size += len(submission.job.input)
             if count == MAX_JOBS_A_CALL or size >= MAX_BYTES_A_CALL:
                 batch, self._pending = self._pending[:count], self._pending[count:]
                 return batch
         batch, self._pending = self._pending, []
         return batch
 
-    async def _send(self, batch: list[tuple[NewJob, Listener]]) -> None:
+    async def _send(self, batch: list[_Submission]) -> None:
         loop = asyncio.get_running_loop()
         created_at = rqformat.timestamp()
-        deadline, delay, again = loop.time() + self._retry_seconds, 0.02, False
+        deadline, delay, again = batch[0].since + self._retry_seconds, 0.02, False
         while True:
             arguments: list[Argument] = [len(batch), "1" if loop.time() > self._register_at else ""]
-            for job, _ in batch:
-                arguments += job.arguments(created_at, again=again or job.id in self._repeat)
+            for submission in batch:
+                arguments += submission.job.arguments(created_at, again=again or submission.again)
             try:
                 answer = await self._line.run(script("enqueue"), *arguments)
             except RETRYABLE as error:
@@ -168,21 +175,19 @@ class Producer:
                     self._register_at = loop.time() + REGISTER_SECONDS
                 return self._settle(batch, answer)
 
-    def _settle(self, batch: list[tuple[NewJob, Listener]], answer: list[bytes | int]) -> None:
-        self._repeat.difference_update(job.id for job, _ in batch)
+    def _settle(self, batch: list[_Submission], answer: list[bytes | int]) -> None:
         refusals = {
             int(answer[n]) - 1: Refusal(_text(answer[n + 1]), _text(answer[n + 2])) for n in range(0, len(answer), 3)
         }
-        for index, (job, listener) in enumerate(batch):
+        for index, submission in enumerate(batch):
             if refusals and index in refusals:
-                listener.refused(job, refusals[index])
+                submission.listener.refused(submission.job, refusals[index])
             else:
-                listener.accepted(job)
+                submission.listener.accepted(submission.job)
 
-    def _fail(self, batch: list[tuple[NewJob, Listener]], error: MuleteerError) -> None:
-        self._repeat.difference_update(job.id for job, _ in batch)
-        for job, listener in batch:
-            listener.failed(job, error)
+    def _fail(self, batch: list[_Submission], error: MuleteerError) -> None:
+        for submission in batch:
+            submission.listener.failed(submission.job, error)
 
 
 def _text(value: bytes | int) -> str:

@@ -1,12 +1,12 @@
 -- Take a batch of waiting jobs of one queue under a lease.
 --
--- ARGV: execution id, worker, lease seconds, guard seconds, RQ's form of the refusal (base64), number of queues,
---       then for each queue: name, most rows.
+-- ARGV: execution id, worker, lease seconds, guard seconds, RQ's form of the refusal (base64), pool, number of
+--       queues, then for each queue: name, most rows, most deliveries.
 -- The time is the server's: the call may have been sent long before it runs (behind a blocking pop).
 -- Queues are tried in the order given. Returns false when none had anything, else
 --   {queue, expired, canceled, refused, 1 if some of the queues still holds jobs else 0, then for each job: id, input, rows, deliveries, seconds waited, keep, extra}.
 local execution, worker = ARGV[1], ARGV[2]
-local lease, guard, refusal, queues = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local lease, guard, refusal, pool, queues = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], tonumber(ARGV[7])
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 
@@ -30,9 +30,9 @@ local REDELIVERED_BATCH = 8
 
 -- A job that a lost worker held comes back in small batches, then alone, so that one fatal input cannot take
 -- the same neighbours down again and again.
-local function batch_class(deliveries)
+local function batch_class(deliveries, max_deliveries)
   if deliveries == 0 then return 0 end
-  if deliveries == 1 then return 1 end
+  if deliveries == 1 and max_deliveries > 2 then return 1 end
   return 2
 end
 
@@ -56,7 +56,7 @@ local function refuse(queue, id, key, failure_ttl)
   redis.call('EXPIRE', key, ttl)
 end
 
-local function claim_from(queue, max_rows)
+local function claim_from(queue, max_rows, max_deliveries)
   local list = 'rq:queue:' .. queue
   local ids = redis.call('LPOP', list, max_rows)
   if not ids then
@@ -84,8 +84,9 @@ local function claim_from(queue, max_rows)
         redis.call('HDEL', key, 'dead', 'deliveries', 'error', 'expires_at')
         deliveries = 0
       end
-      class = class or batch_class(deliveries)
-      if batch_class(deliveries) ~= class
+      local its_class = batch_class(deliveries, max_deliveries)
+      class = class or its_class
+      if its_class ~= class
         or rows_taken > 0 and rows_taken + rows > max_rows
         or class == 1 and #leases / 2 >= REDELIVERED_BATCH
         or class == 2 and #leases > 0 then
@@ -118,11 +119,16 @@ local function claim_from(queue, max_rows)
 end
 
 for n = 1, queues do
-  local out = claim_from(ARGV[5 + 2 * n], tonumber(ARGV[6 + 2 * n]))
+  local out = claim_from(ARGV[5 + 3 * n], tonumber(ARGV[6 + 3 * n]), tonumber(ARGV[7 + 3 * n]))
   if out then
     for m = 1, queues do
-      if redis.call('LLEN', 'rq:queue:' .. ARGV[5 + 2 * m]) > 0 then
+      if redis.call('LLEN', 'rq:queue:' .. ARGV[5 + 3 * m]) > 0 then
         out[5] = 1
+        -- This worker took the token of jobs that it leaves behind: another one may sleep and could take them.
+        local bell = 'muleteer:bell:' .. pool
+        if redis.call('LLEN', bell) == 0 then
+          redis.call('RPUSH', bell, '')
+        end
         break
       end
     end

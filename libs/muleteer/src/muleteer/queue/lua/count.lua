@@ -5,4 +5,5 @@ for n = 1, #ARGV, 4 do
   redis.call('HINCRBY', stats, 'jobs', ARGV[n + 1])
   redis.call('HINCRBY', stats, 'rows', ARGV[n + 2])
   redis.call('HINCRBYFLOAT', stats, 'seconds', ARGV[n + 3])
+  redis.call('EXPIRE', stats, 604800)
 end

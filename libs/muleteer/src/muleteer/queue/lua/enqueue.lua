@@ -23,18 +23,13 @@ local function answer(index, code, detail)
   answers[#answers + 1] = tostring(detail)
 end
 
--- True when the key is free (and now taken by this job); else the answer is written.
-local function take_idempotency_key(index, id, key, digest, ttl)
+-- True when the key is free, or this job's own; else the answer is written.
+local function is_key_free(index, id, key, digest)
   local taken = redis.call('HMGET', key, 'job', 'digest')
-  if taken[1] == id then
-    return true
-  end
-  if taken[1] and redis.call('EXISTS', 'rq:job:' .. taken[1]) == 1 then
+  if taken[1] and taken[1] ~= id and redis.call('EXISTS', 'rq:job:' .. taken[1]) == 1 then
     answer(index, taken[2] == digest and 'same' or 'conflict', taken[1])
     return false
   end
-  redis.call('HSET', key, 'job', id, 'digest', digest)
-  redis.call('EXPIRE', key, ttl)
   return true
 end
 
@@ -59,9 +54,18 @@ for index = 1, tonumber(ARGV[1]) do
 
   -- A call that is repeated after a lost connection must not enqueue twice.
   local fresh = again == '' or redis.call('EXISTS', job_key) == 0
-  if fresh and length >= tonumber(max_queue) then
+  -- The key first: who repeats a request gets its job, however full the queue is.
+  if fresh and key ~= '' and not is_key_free(index, id, key, digest) then
+    fresh = false
+  elseif fresh and length >= tonumber(max_queue) then
     answer(index, 'full', length)
-  elseif fresh and (key == '' or take_idempotency_key(index, id, key, digest, result_ttl)) then
+    fresh = false
+  end
+  if fresh then
+    if key ~= '' then
+      redis.call('HSET', key, 'job', id, 'digest', digest)
+      redis.call('EXPIRE', key, result_ttl)
+    end
     redis.call('HSET', job_key,
       'created_at', created_at, 'enqueued_at', created_at, 'status', 'queued', 'origin', queue,
       'data', '["muleteer_worker.stock.predict", null, [], {}]',
@@ -92,7 +96,7 @@ for pool, count in pairs(bells) do
   local bell = 'muleteer:bell:' .. pool
   local wanted = 1 - redis.call('LLEN', bell)
   if count > 1 then
-    wanted = math.min(count, redis.call('ZCARD', 'muleteer:workers:' .. pool) - 1 + wanted)
+    wanted = math.max(wanted, math.min(count, redis.call('ZCARD', 'muleteer:workers:' .. pool) - 1 + wanted))
   end
   for _ = 1, wanted do
     redis.call('RPUSH', bell, '')

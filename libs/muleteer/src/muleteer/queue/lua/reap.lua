@@ -1,14 +1,15 @@
 -- Give back jobs whose worker is lost: to the head of the queue, or, past the last delivery, to the failed registry.
 --
--- ARGV: guard seconds, time as RQ writes it, number of workers, their names (none: whoever's lease has expired),
+-- ARGV: guard seconds, time as RQ writes it, 1 if this counts as a lost delivery else 0, number of workers, their
+--       names (none: whoever's lease has expired),
 --       then for each queue: name, pool, most deliveries, error (JSON), error in RQ's form (base64).
 -- With worker names, only leases of these workers are given back, expired or not (a parent that saw its child die).
 -- Returns for each queue: name, requeued, dead.
 local EXECUTION_PREFIX = 'mt-'
-local guard, written_now, named = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local guard, written_now, lost, named = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local workers = {}
 for n = 1, named do
-  workers[ARGV[3 + n]] = true
+  workers[ARGV[4 + n]] = true
 end
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
@@ -58,9 +59,9 @@ local function reap(queue, max_deliveries, error, rq_form)
         'callback')
       redis.call('ZREM', wip, member)
       if job[1] == 'started' then
-        local deliveries = tonumber(job[2] or '0') + 1
+        local deliveries = tonumber(job[2] or '0') + lost
         redis.call('HSET', key, 'deliveries', deliveries)
-        if deliveries >= max_deliveries then
+        if lost > 0 and deliveries >= max_deliveries then
           bury(queue, id, key, job, error, rq_form)
           dead = dead + 1
         else
@@ -106,7 +107,7 @@ local function ring(pool, count)
 end
 
 local out = {}
-for at = 4 + named, #ARGV, 5 do
+for at = 5 + named, #ARGV, 5 do
   local queue = ARGV[at]
   local requeued, dead = reap(queue, tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4])
   if named == 0 then
