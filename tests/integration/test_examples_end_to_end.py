@@ -4,6 +4,8 @@ import asyncio
 import csv
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,10 @@ import skops.io
 import yaml
 
 from muleteer.client import Client
+from muleteer.queue.connection import connect
 from muleteer_worker.readiness import prepare
+from support.metrics import counted
+from support.piling import piled_up
 from support.services import System
 
 ROOT = Path(__file__).parents[2]
@@ -168,10 +173,23 @@ async def test_many_single_requests_at_once_are_batched_and_right(
 ) -> None:
     url = f"{system.url}/v1/models/{case.model}/versions/{case.version}:predict"
     instances = case.instances()[:256]
-    async with httpx.AsyncClient(timeout=TIMEOUT, limits=httpx.Limits(max_connections=64)) as client:
-        answers = await asyncio.gather(*(client.post(url, json={"instances": [i]}) for i in instances))
+    calls = predict_calls(system, case)
+    limits = httpx.Limits(max_connections=64)
+    with connect(system.valkey.url) as connection:
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+            piled_up(system.workers[0], connection, f"{case.model}.{case.version}", 64),
+        ):
+            posts = [group.create_task(client.post(url, json={"instances": [i]})) for i in instances]
+    answers = [post.result() for post in posts]
     assert {answer.status_code for answer in answers} == {200}
     assert_same([answer.json()["predictions"][0] for answer in answers], expected[:256])
+    assert 4 <= predict_calls(system, case) - calls <= 256 - 50  # the first 64 at least shared batches
+
+
+def predict_calls(system: System, case: Case) -> float:
+    return counted(system.workers[0], "muleteer_batch_rows_count", model=case.model, version=case.version)
 
 
 def test_the_tutorials_clients_work_unchanged(system: System) -> None:
@@ -203,6 +221,15 @@ def test_every_sample_request_of_the_examples_is_answered(system: System) -> Non
             url = f"{system.url}{sample['path']}"
             answer = httpx.request(sample["method"], url, json=sample.get("body"), timeout=TIMEOUT)
             assert answer.status_code == 200, (path, sample, answer.text)
+
+
+def test_the_demo_asks_every_example_and_ends_well(system: System) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "--url", system.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    printed = [line.strip() for line in ended.stdout.splitlines()]
+    for model in ("fancy", "tweet-sentiment", "movie-sentiment", "ride-duration"):
+        assert printed.count(model) == 1  # the title of its table
 
 
 def test_real_tweets_are_told_apart_better_than_the_tutorial_did(system: System) -> None:

@@ -24,13 +24,13 @@ print(" ".join(name for name in foreign if importlib.util.find_spec(name)))
 
 
 def uv() -> str:
-    """Return the uv program: from UV (make test sets it), from PATH, or where make puts it."""
-    candidates = [os.environ.get("UV", "").split(" ")[-1], "uv", str(ROOT / ".muleteer" / "tools" / "bin" / "uv")]
+    """Return the uv program: where make puts it, else the one that the variable UV names, else from PATH."""
+    candidates = [str(ROOT / ".muleteer" / "tools" / "bin" / "uv"), os.environ.get("UV", "").split(" ")[-1], "uv"]
     for candidate in candidates:
         found = shutil.which(candidate) if candidate else None
         if found:
             return found
-    pytest.skip("uv is not installed: `make test` brings it, or name it in the variable UV")
+    pytest.skip("uv is not here: `make sync` puts it into .muleteer/tools, or name one in the variable UV")
 
 
 @pytest.mark.parametrize("distribution", FOREIGN)

@@ -17,6 +17,16 @@ from support.models import MOODY, SLOW, write_catalog, write_version
 from support.services import System
 from support.waiting import wait_until
 
+PICKY = """
+    from pathlib import Path
+
+    class Model:
+        def predict(self, instances):
+            for i in instances:
+                if Path(i["text"]).exists():
+                    raise ValueError("the file is in the way")
+            return [{"free": i["text"]} for i in instances]
+"""
 RQ = Path(sys.executable).with_name("rq")
 
 
@@ -24,7 +34,8 @@ RQ = Path(sys.executable).with_name("rq")
 def system(tmp_path: Path) -> Iterator[System]:
     write_version(tmp_path / "models", "moody", code=MOODY)
     write_version(tmp_path / "models", "slow", code=SLOW)
-    models = {name: {"versions": {"1": {}}, "route": f"/{name}"} for name in ("moody", "slow")}
+    write_version(tmp_path / "models", "picky", code=PICKY)
+    models = {name: {"versions": {"1": {}}, "route": f"/{name}"} for name in ("moody", "slow", "picky")}
     with System(tmp_path, write_catalog(tmp_path / "catalog.yaml", models)) as running:
         running.add_gateway().wait_ready()
         yield running
@@ -75,19 +86,40 @@ def test_rq_info_and_fetch_see_each_state(system: System, connection: redis.Redi
     assert failed.exc_string == "ValueError: this text is not to my taste"
 
 
-def test_rq_requeue_runs_a_failed_job_again(system: System, connection: redis.Redis, tmp_path: Path) -> None:
+def requeue(system: System, queue: str) -> None:
+    rq(system, "requeue", "--queue", queue, "--all", "--serializer", "rq.serializers.JSONSerializer")
+
+
+def test_rq_requeue_runs_a_failed_job_again_and_it_fails_again(system: System, connection: redis.Redis) -> None:
     system.add_worker().wait_ready()
     job = submit(system, "moody", "raise")
     wait_until(lambda: status(connection, job) is JobStatus.FAILED)
-    tolerant = MOODY.replace("raise ValueError", "t or ValueError")
-    write_version(tmp_path / "models", "moody", "2", code=tolerant)
-    rq(system, "requeue", "--queue", "moody.1", "--all", "--serializer", "rq.serializers.JSONSerializer")
+    requeue(system, "moody.1")
     wait_until(
         lambda: len(Job.fetch(job, connection, JSONSerializer).results()) == 2, what="it has failed a second time"
     )
     assert status(connection, job) is JobStatus.FAILED
     document = httpx.get(f"{system.url}/v1/jobs/{job}").json()
     assert document["error"] == {"type": "ValueError", "message": "this text is not to my taste"}
+
+
+def test_rq_requeue_revives_a_failed_job_that_succeeds_once_its_cause_is_gone(
+    system: System, connection: redis.Redis, tmp_path: Path
+) -> None:
+    system.add_worker().wait_ready()
+    obstacle = tmp_path / "obstacle"
+    obstacle.touch()
+    job = submit(system, "picky", str(obstacle))
+    wait_until(lambda: status(connection, job) is JobStatus.FAILED)
+    document = httpx.get(f"{system.url}/v1/jobs/{job}").json()
+    assert document["error"] == {"type": "ValueError", "message": "the file is in the way"}
+    obstacle.unlink()
+    requeue(system, "picky.1")
+    wait_until(lambda: status(connection, job) is JobStatus.FINISHED, what="it has succeeded")
+    assert Job.fetch(job, connection, JSONSerializer).return_value() == [{"free": str(obstacle)}]
+    document = httpx.get(f"{system.url}/v1/jobs/{job}").json()
+    assert (document["status"], document["result"]) == ("finished", {"predictions": [{"free": str(obstacle)}]})
+    assert "error" not in document
 
 
 def test_a_stock_simple_worker_runs_a_queued_job_and_its_caller_gets_the_answer(

@@ -1,12 +1,14 @@
 """Versions come, move, fail and go; the others serve on."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from support.load import Load
 from support.models import ECHO, TEXT_SCHEMA, write_catalog, write_version
@@ -16,8 +18,24 @@ from support.waiting import wait_until
 pytestmark = pytest.mark.timeout(180)
 
 
-def break_checksum(folder: Path) -> None:
+def break_bytes(folder: Path) -> None:
     (folder / "model.py").write_text((folder / "model.py").read_text() + "\n# corrupted\n")
+
+
+def break_checksum(folder: Path) -> None:
+    manifest = folder / "model.yaml"
+    right = hashlib.sha256((folder / "model.py").read_bytes()).hexdigest()
+    manifest.write_text(manifest.read_text().replace(right, "f" * 64))
+
+
+def break_artifact(folder: Path) -> None:
+    garbage = b"PK\x03\x04 and no model at all"
+    (folder / "model.skops").write_bytes(garbage)
+    manifest = yaml.safe_load((folder / "model.yaml").read_text())
+    del manifest["entrypoint"]
+    checksum = hashlib.sha256(garbage).hexdigest()
+    manifest |= {"framework": "sklearn", "artifact": "model.skops", "sha256": checksum}
+    (folder / "model.yaml").write_text(yaml.safe_dump(manifest))
 
 
 def break_golden(folder: Path) -> None:
@@ -39,12 +57,15 @@ def break_manifest(folder: Path) -> None:
 
 
 BREAKS = {
-    "checksum": (break_checksum, "checksum"),
-    "golden": (break_golden, "expected"),
-    "library": (break_library, "not-a-real-library"),
-    "load": (break_code, "no such day"),
-    "manifest": (break_manifest, "model.yaml"),
+    "changed-artifact": (break_bytes, "checksum", "sha256"),
+    "wrong-checksum": (break_checksum, "checksum", "f" * 64),
+    "corrupt-artifact": (break_artifact, "load", "zip"),
+    "golden": (break_golden, "golden", "expected"),
+    "library": (break_library, "library", "not-a-real-library"),
+    "code": (break_code, "load", "no such day"),
+    "manifest": (break_manifest, "manifest", "model.yaml"),
 }
+"""What is wrong: how to make it so, the reason that is given, and words of it."""
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +76,24 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     examples = [{"instance": {"text": "a"}, "prediction": {"echo": "a"}}]
     models: dict[str, Any] = {"good": {"versions": {"1": {}}, "route": "/good"}}
     write_version(repository, "good", examples=examples)
-    for reason, (break_it, _) in BREAKS.items():
+    for what, (break_it, *_) in BREAKS.items():
         version = write_version(repository, "bad", "1", examples=examples)
         break_it(version)
-        version.rename(repository / f"bad-{reason}")
-        models[f"bad-{reason}"] = {"versions": {"1": {"uri": f"models/bad-{reason}"}}}
-    for reason in BREAKS:
-        manifest = repository / f"bad-{reason}" / "model.yaml"
+        version.rename(repository / f"bad-{what}")
+        models[f"bad-{what}"] = {"versions": {"1": {"uri": f"models/bad-{what}"}}}
+    for what in BREAKS:
+        manifest = repository / f"bad-{what}" / "model.yaml"
         if manifest.exists():
-            manifest.write_text(manifest.read_text().replace("name: bad", f"name: bad-{reason}"))
+            manifest.write_text(manifest.read_text().replace("name: bad", f"name: bad-{what}"))
     with System(folder, write_catalog(folder / "catalog.yaml", models)) as system:
         system.add_gateway()
         system.add_worker()
         yield system.wait_ready()
 
 
-@pytest.mark.parametrize("reason", BREAKS)
-def test_a_broken_version_does_not_become_ready_and_says_why(broken: System, reason: str) -> None:
-    model, words = f"bad-{reason}", BREAKS[reason][1]
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_broken_version_does_not_become_ready_and_says_why(broken: System, what: str) -> None:
+    model, (_, reason, words) = f"bad-{what}", BREAKS[what]
     described = httpx.get(f"{broken.url}/v1/models/{model}").json()
     status = described["model_version_status"][0]
     assert status["state"] == "FAILED"
@@ -172,3 +193,19 @@ def test_a_broken_catalog_edit_keeps_the_old_one_and_is_logged_once(tmp_path: Pa
         lines = [line for line in gateway.log_lines() if line["level"] == "ERROR"]
         assert len(lines) == 1
         assert "catalog.yaml" in lines[0]["message"]
+
+
+def test_jobs_of_a_version_that_left_the_catalog_without_a_worker_are_still_done(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        write_version(tmp_path / "models", "echo", version)
+    catalog = write_catalog(tmp_path / "catalog.yaml", {"echo": {"versions": {"1": {}}, "route": "/echo"}})
+    with System(tmp_path, catalog, MULETEER_RETIRE_SECONDS="0") as system:
+        gateway = system.add_gateway()
+        gateway.wait_ready()
+        job = httpx.post(f"{system.url}/echo", json={"text": "x"}, headers={"Prefer": "respond-async"}).json()
+        write_catalog(catalog, {"echo": {"versions": {"2": {}}, "route": "/echo"}})
+        wait_until(lambda: list(_states(system)) == ["2"])
+        worker = system.add_worker()
+        document = httpx.get(f"{system.url}/v1/jobs/{job['id']}?wait=30", timeout=60).json()
+        assert document["result"] == {"predictions": [{"echo": "x"}]}
+        wait_until(lambda: "Version retired" in worker.log.read_text(), 30, "version 1 is let go again")

@@ -20,6 +20,8 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     slowest: float = 0.0
     answered_at: list[float] = field(default_factory=list)
+    refused: list[httpx.Headers] = field(default_factory=list)
+    """Headers of the answers that were not taken for one: their requests were sent again."""
 
     @property
     def failed(self) -> int:
@@ -94,4 +96,6 @@ class Load:
             response = await self._client.post(url, json=self._body(number))
         except httpx.TransportError as error:
             return 0, repr(error)
+        if response.status_code in self._retry:
+            self.report.refused.append(response.headers)
         return response.status_code, response.json()

@@ -118,10 +118,10 @@ def test_an_output_that_is_not_there_is_said_so_at_load(tmp_path: Path) -> None:
 def test_one_thread_works_on_a_call_unless_the_manifest_says_otherwise(tmp_path: Path) -> None:
     _, adapter = text_model(tmp_path)
     adapter.load()
-    assert adapter._run.__self__.get_session_options().intra_op_num_threads == 1  # type: ignore[attr-defined]
+    assert adapter._run.__self__.get_session_options().intra_op_num_threads == 1  # type: ignore[attr-defined]  # bound
     _, adapter = text_model(tmp_path, parameters={"intra_op_threads": 2})
     adapter.load()
-    assert adapter._run.__self__.get_session_options().intra_op_num_threads == 2  # type: ignore[attr-defined]
+    assert adapter._run.__self__.get_session_options().intra_op_num_threads == 2  # type: ignore[attr-defined]  # bound
 
 
 def test_a_missing_onnxruntime_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

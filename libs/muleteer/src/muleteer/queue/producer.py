@@ -119,7 +119,8 @@ class Producer:
         self._retry_seconds = retry_seconds
         self._pending: list[_Submission] = []
         self._wake: asyncio.Future[None] | None = None
-        self._register_at = 0.0
+        self._registered: dict[str, float] = {}
+        """When each queue was registered with RQ last (event-loop time)."""
 
     def submit(self, job: NewJob, listener: Listener, *, again: bool = False) -> None:
         """Enqueue ``job`` with the next call; ``listener`` hears the outcome. ``again``: Redis may have it already."""
@@ -152,7 +153,7 @@ class Producer:
         created_at = rqformat.timestamp()
         deadline, delay, again = batch[0].since + self._retry_seconds, 0.02, False
         while True:
-            arguments: list[Argument] = [len(batch), "1" if loop.time() > self._register_at else ""]
+            arguments: list[Argument] = [len(batch), self._registration(batch, loop.time())]
             for submission in batch:
                 arguments += submission.job.arguments(created_at, again=again or submission.again)
             try:
@@ -172,8 +173,13 @@ class Producer:
                 return self._fail(batch, UnavailableError("The queue refused the job.", retry_after=5))
             else:
                 if arguments[1]:
-                    self._register_at = loop.time() + REGISTER_SECONDS
+                    self._registered |= dict.fromkeys((submission.job.queue for submission in batch), loop.time())
                 return self._settle(batch, answer)
+
+    def _registration(self, batch: list[_Submission], now: float) -> str:
+        """Return "1" when some queue of the batch is to be registered with RQ, else an empty text."""
+        due = now - REGISTER_SECONDS
+        return "1" if any(self._registered.get(submission.job.queue, 0.0) <= due for submission in batch) else ""
 
     def _settle(self, batch: list[_Submission], answer: list[bytes | int]) -> None:
         refusals = {
