@@ -66,7 +66,7 @@ async def test_jobs_are_answered_and_counted(system: System, connection: redis.R
     assert sample(worker, "muleteer_batch_rows_sum") == 1200
     assert sample(worker, 'muleteer_batch_rows_bucket{le="32.0"') == sample(worker, "muleteer_batch_rows_count")
     assert sample(worker, "muleteer_job_wait_seconds_count") == 201
-    assert sample(worker, "muleteer_model_ready") == 2
+    await until(lambda: sample(worker, "muleteer_model_ready") == 2)  # a pod is ready with its first process
     assert sample(worker, 'muleteer_model_info{framework="python"') == 1
     assert sample(worker, "muleteer_model_load_seconds_count") == 2
     assert "muleteer_requests" not in worker.metrics()

@@ -37,13 +37,18 @@ def adapter_for(folder: Path, source: str, **values: Any) -> Adapter:
     return make_adapter(folder, manifest, frozenset())
 
 
+def loaded_models() -> set[str]:
+    return {name for name in sys.modules if name.startswith("muleteer_model_")}
+
+
 def test_a_class_is_told_its_folder_and_manifest(tmp_path: Path) -> None:
+    before = loaded_models()
     adapter = adapter_for(tmp_path, FULL, word="ha", parameters={"times": 2}, output={"field": "res"})
     adapter.load()
 
     assert adapter.predict([{"text": "!"}, {"text": "?"}]) == [{"res": "haha!"}, {"res": "haha?"}]
     adapter.unload()
-    assert [name for name in sys.modules if name.startswith("muleteer_model_")] == []
+    assert loaded_models() == before
 
 
 def test_load_and_unload_are_optional_and_the_artifact_may_be_the_code(tmp_path: Path) -> None:

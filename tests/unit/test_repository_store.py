@@ -336,7 +336,7 @@ def test_processes_that_fetch_the_same_version_at_once_all_get_it_whole(s3: str,
     processes = [context.Process(target=fetch_in_process, args=(uri, tmp_path / "cache", results)) for _ in range(3)]
     for process in processes:
         process.start()
-    folders = {results.get(timeout=60) for _ in processes}
+    folders = {results.get(timeout=150) for _ in processes}
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0

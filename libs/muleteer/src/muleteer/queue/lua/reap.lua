@@ -60,7 +60,9 @@ local function reap(queue, max_deliveries, error, rq_form)
       redis.call('ZREM', wip, member)
       if job[1] == 'started' then
         local deliveries = tonumber(job[2] or '0') + lost
-        redis.call('HSET', key, 'deliveries', deliveries)
+        if lost > 0 then
+          redis.call('HSET', key, 'deliveries', deliveries)
+        end
         if lost > 0 and deliveries >= max_deliveries then
           bury(queue, id, key, job, error, rq_form)
           dead = dead + 1
