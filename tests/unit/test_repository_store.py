@@ -21,6 +21,7 @@ from muleteer.repository.store import (
     verify_checksums,
     write_manifest,
 )
+from support.fetching import fetch_in_process
 
 
 def make_version(folder: Path, text: str = "weights", **values: Any) -> Path:
@@ -325,10 +326,6 @@ def test_a_manifest_cannot_make_a_download_leave_its_folder(tmp_path: Path, memo
         fetch_version(uri, tmp_path / "cache")
 
 
-def fetch_in_process(uri: str, cache: Path, results: Any) -> None:
-    results.put(str(fetch_version(uri, cache)))
-
-
 def test_processes_that_fetch_the_same_version_at_once_all_get_it_whole(s3: str, tmp_path: Path) -> None:
     uri = push_version(make_version(tmp_path / "built", "w" * 2_000_000), s3)
     context = multiprocessing.get_context("spawn")
@@ -336,7 +333,7 @@ def test_processes_that_fetch_the_same_version_at_once_all_get_it_whole(s3: str,
     processes = [context.Process(target=fetch_in_process, args=(uri, tmp_path / "cache", results)) for _ in range(3)]
     for process in processes:
         process.start()
-    folders = {results.get(timeout=150) for _ in processes}
+    folders = {results.get(timeout=60) for _ in processes}
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
