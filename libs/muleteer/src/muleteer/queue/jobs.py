@@ -146,7 +146,7 @@ def _read_reports(flat: list[bytes]) -> dict[str, list[dict[str, Any]]]:
 def _read_view(job_id: str, answer: list[Any]) -> JobView:
     position, raw, stored = answer
     values = [value.decode() if value is not None else "" for value in raw]
-    status, model, version, created_at, started_at, ended_at, rows, deliveries, error, extra, timing, keep = values[:12]
+    status, model, version, created_at, started_at, ended_at, rows, deliveries, error, extra, timing, keep = values
     result = dict(zip(stored[::2], stored[1::2], strict=True))
     predictions = None
     problem: dict[str, str] | None = orjson.loads(error) if error else None

@@ -8,7 +8,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import NoScriptError
 
@@ -22,13 +21,6 @@ class Script:
         self.name = name
         self.text = (files("muleteer.queue") / "lua" / f"{name}.lua").read_text()
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    def call(self, connection: Redis, *arguments: Argument) -> Any:
-        """Run the script and return its answer."""
-        try:
-            return connection.execute_command("EVALSHA", self.sha, 0, *arguments)
-        except NoScriptError:
-            return connection.execute_command("EVAL", self.text, 0, *arguments)
 
     async def call_async(self, connection: AsyncRedis, *arguments: Argument) -> Any:
         """Run the script on an asyncio client and return its answer."""

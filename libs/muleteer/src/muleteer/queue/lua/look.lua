@@ -1,10 +1,10 @@
 -- Look at one job, and in the same step keep it and/or ask for its answer.
 -- ARGV: id, gateway that wants the answer ('' for none), '1' to keep the job beyond its first waiter.
--- Returns false when there is no such job, else {position in the queue or -1, fields of its hash ..., results ...}:
---   {position, {field, value, ...}, {newest result's fields} or {}, jobs ahead of the queue's limit}
+-- Returns false when there is no such job, else
+--   {position in the queue or -1, values of its hash (see jobs.py), {newest result's field, value, ...} or {}}.
 local id, gateway, keep = ARGV[1], ARGV[2], ARGV[3]
 local key = 'rq:job:' .. id
-local head = redis.call('HMGET', key, 'status', 'reply_to', 'origin', 'input')
+local head = redis.call('HMGET', key, 'status', 'reply_to', 'origin')
 local status = head[1]
 if not status then
   return false
@@ -25,7 +25,7 @@ if status == 'queued' then
   position = found or -1
 end
 local fields = redis.call('HMGET', key, 'status', 'model', 'version', 'created_at', 'started_at', 'ended_at', 'rows',
-  'deliveries', 'error', 'extra', 'timing', 'keep', 'origin', 'enqueued', 'worker_name')
+  'deliveries', 'error', 'extra', 'timing', 'keep')
 local result = {}
 if status == 'finished' or status == 'failed' then
   local newest = redis.call('XREVRANGE', 'rq:results:' .. id, '+', '-', 'COUNT', 1)
