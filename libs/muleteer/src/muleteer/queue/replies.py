@@ -172,8 +172,11 @@ class Replies:
                 delay = min(delay * 2, 1.0)
                 continue
             delay = 0.05
-            for element in found[1] if found else ():
-                self.resolve(*parse_reply(element))
+            if found:
+                for element in found[1]:
+                    self.resolve(*parse_reply(element))
+                # Those who waited answer their callers first; asking for more comes after.
+                await asyncio.sleep(0)
 
     async def run_look(self) -> None:
         """Look at jobs that have been waited for a while, until cancelled."""
