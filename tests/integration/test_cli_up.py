@@ -24,10 +24,19 @@ PREDICT = (
 )
 
 
-def make_version(repository: Path, version: str, factor: int, predicts: int) -> Path:
+TIRING = """
+class Times:
+    calls = 0
+    def predict(self, instances):
+        self.calls += 1
+        return [2 * x if self.calls == 1 else -x for x in instances]
+"""
+
+
+def make_version(repository: Path, version: str, factor: int, predicts: int, code: str = MODEL_CODE) -> Path:
     folder = repository / "times" / version
     folder.mkdir(parents=True)
-    (folder / "times.py").write_text(MODEL_CODE.format(factor=factor))
+    (folder / "times.py").write_text(code.format(factor=factor))
     values = {
         "name": "times",
         "version": version,
@@ -141,6 +150,27 @@ def test_a_version_that_fails_is_named_and_the_others_are_served(models: Path) -
     assert "times 2 is not served: " in done.stderr
     assert "expected 4, got 3" in done.stderr
     assert "[42]" in done.stdout
+
+
+def test_smoke_asks_a_running_system_for_every_version(models: Path) -> None:
+    make_version(models, "2", factor=3, predicts=3)
+    done = run(models, "--then", shlex.join([*MULETEER, "smoke"]), "--once")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("times ")]
+    assert [line.partition(" in ")[0] for line in lines] == [
+        "times 1: ok, 1 example sync and async",
+        "times 2: ok, 1 example sync and async",
+    ]
+
+
+def test_smoke_finds_a_version_that_no_longer_answers_as_it_did_when_it_was_loaded(models: Path) -> None:
+    make_version(models, "2", factor=2, predicts=2, code=TIRING)
+    done = run(models, "--then", shlex.join([*MULETEER, "smoke", "times"]), "--once")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "times 1: ok" in done.stdout
+    for mode in ("sync", "async"):
+        assert f"times 2: FAILED, {mode}, example 0: prediction: expected 2, got -1" in done.stdout
+    assert "1 of 2 versions failed" in done.stdout
 
 
 def test_when_no_version_can_be_served_up_ends_with_the_reason(models: Path) -> None:

@@ -232,6 +232,16 @@ def test_the_demo_asks_every_example_and_ends_well(system: System) -> None:
         assert printed.count(model) == 1  # the title of its table
 
 
+def test_smoke_finds_every_version_of_every_example_well(system: System) -> None:
+    program = "from muleteer.cli.app import main; main()"
+    command = [sys.executable, "-c", program, "smoke", "--url", system.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.partition(":")[0] for line in done.stdout.splitlines() if ": ok, " in line} == {
+        f"{case.model} {case.version}" for case in CASES.values()
+    }
+
+
 def test_real_tweets_are_told_apart_better_than_the_tutorial_did(system: System) -> None:
     if not (SHARED / "tweets.csv").exists():
         pytest.skip("the real tweets (../shared/data/tweets.csv) are not on this machine")

@@ -26,6 +26,12 @@ GATEWAY_METRICS = {
     "muleteer_queue_jobs": "gauge",
     "muleteer_queue_oldest_seconds": "gauge",
     "muleteer_workers": "gauge",
+    "muleteer_backlog_jobs": "gauge",
+    "muleteer_backlog_seconds": "gauge",
+    "muleteer_version_ready_workers": "gauge",
+    "muleteer_version_failed": "gauge",
+    "muleteer_model_traffic_share": "gauge",
+    "muleteer_redis_commands": "counter",
     "muleteer_redis_up": "gauge",
 }
 WORKER_METRICS = {
@@ -33,19 +39,27 @@ WORKER_METRICS = {
     "muleteer_job_wait_seconds": "histogram",
     "muleteer_batch_rows": "histogram",
     "muleteer_predict_duration_seconds": "histogram",
+    "muleteer_batch_duration_seconds": "histogram",
+    "muleteer_predictions": "counter",
     "muleteer_jobs_redelivered": "counter",
     "muleteer_model_info": "gauge",
     "muleteer_model_load_seconds": "histogram",
 }
+JUDGE = """
+    class Model:
+        def predict(self, instances):
+            return [{"length": len(i["text"]), "label": i["text"][:1], "parts": [1, 2]} for i in instances]
+"""
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("observability")
     write_version(folder / "models", "moody", code=MOODY)
+    write_version(folder / "models", "judge", code=JUDGE)
     write_version(folder / "models", "parked")
     one = {"versions": {"1": {}}}
-    catalog = write_catalog(folder / "catalog.yaml", {"moody": one, "parked": one | {"pool": "nobody"}})
+    catalog = write_catalog(folder / "catalog.yaml", {"moody": one, "judge": one, "parked": one | {"pool": "nobody"}})
     with System(folder, catalog) as made:
         made.add_gateway()
         made.add_worker()
@@ -146,6 +160,28 @@ def test_the_worker_exports_its_metrics_by_model_and_version(system: System) -> 
     assert info.labels["framework"] == "python"
     assert len(info.labels["sha256"]) == 64
     assert value(worker, "muleteer_model_load_seconds_count", **of_moody) == 1
+
+
+def test_the_worker_exports_what_its_models_predict(system: System) -> None:
+    worker = system.workers[0]
+    of_judge = {"model": "judge", "version": "1"}
+    for texts in (["up", "upper"], ["down"], ["u" * 30]):
+        body = {"instances": [{"text": text} for text in texts]}
+        assert httpx.post(f"{system.url}/v1/models/judge:predict", json=body).status_code == 200
+    by_length = of_judge | {"field": "length"}
+    wait_until(lambda: value(worker, "muleteer_prediction_value_count", **by_length) == 4, 10, "all are counted")
+    assert value(worker, "muleteer_prediction_value_bucket", **by_length, le="2.0") == 1
+    assert value(worker, "muleteer_prediction_value_bucket", **by_length, le="5.0") == 3
+    assert value(worker, "muleteer_prediction_value_sum", **by_length) == 2 + 5 + 4 + 30
+    by_label = of_judge | {"field": "label"}
+    assert value(worker, "muleteer_predictions_total", **by_label, label="u") == 3
+    assert value(worker, "muleteer_predictions_total", **by_label, label="d") == 1
+    fields = {sample.labels["field"] for sample in samples(worker, "muleteer_prediction_value_count", **of_judge)}
+    assert fields == {"length"}
+    batches = value(worker, "muleteer_batch_duration_seconds_count", **of_judge)
+    assert 1 <= batches <= 3
+    predicted = value(worker, "muleteer_predict_duration_seconds_sum", **of_judge)
+    assert value(worker, "muleteer_batch_duration_seconds_sum", **of_judge) > predicted
 
 
 def test_a_failed_prediction_is_logged_on_both_sides_with_its_request_and_job(system: System) -> None:

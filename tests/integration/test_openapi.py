@@ -220,7 +220,7 @@ def run_schemathesis(location: str, system: System, folder: Path, checks: list[s
     ]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stdout[-12_000:] + run.stderr[-2000:]
-    assert "Tested: 18" in run.stdout
+    assert "Tested: 19" in run.stdout
     assert [line for line in system.gateways[0].log_lines() if line["level"] in ("ERROR", "CRITICAL")] == []
 
 

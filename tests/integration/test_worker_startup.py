@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from muleteer.embedded import free_port
@@ -74,16 +75,36 @@ def test_redis_out_of_reach_at_the_start_is_waited_for_and_then_ends_it(tmp_path
     assert "secret" not in done.stderr
 
 
+def test_a_pod_that_waits_for_redis_is_alive(tmp_path: Path) -> None:
+    """Else Kubernetes restarts workers on a first installation, while Valkey's image is still on its way."""
+    worker = start_without_redis(tmp_path)
+    seen = [0.0]
+
+    def turned_again() -> bool:
+        seen.append(httpx.get(f"{worker.url}/livez").json()["seconds_since_turn"])
+        return seen[-1] < seen[-2]
+
+    wait_until(turned_again, 20)
+    assert httpx.get(f"{worker.url}/livez").status_code == 200
+    assert readiness(worker)[0] == 503
+    assert worker.stop(10) == 0
+
+
 def test_sigterm_ends_the_wait_for_redis(tmp_path: Path) -> None:
-    catalog = write_catalog(tmp_path / "catalog.yaml", {})
+    worker = start_without_redis(tmp_path)
+    assert readiness(worker)[0] == 503
+    assert worker.stop(10) == 0
+
+
+def start_without_redis(folder: Path) -> Service:
+    """Start a worker pod that finds no Redis, and return it when it waits for one."""
     port = free_port()
     env = {
-        "MULETEER_CATALOG": str(catalog),
+        "MULETEER_CATALOG": str(write_catalog(folder / "catalog.yaml", {})),
         "MULETEER_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
         "MULETEER_WORKER_PORT": str(port),
         "MULETEER_WORKER_HOST": "127.0.0.1",
     }
-    worker = Service("muleteer_worker", port, tmp_path / "worker.log", env).start()
+    worker = Service("muleteer_worker", port, folder / "worker.log", env).start()
     wait_until(lambda: "does not answer yet" in worker.log.read_text(), 20)
-    assert readiness(worker)[0] == 503
-    assert worker.stop(10) == 0
+    return worker

@@ -43,6 +43,7 @@ ANSWERS: dict[tuple[str, str], tuple[int, Any]] = {
     ("POST", "/v1/models/m/labels/async:predict"): (202, FINISHED | {"status": "queued"}),
     ("POST", "/v1/models/x:predict"): (404, UNKNOWN),
     ("POST", "/v1/models/wrong:predict"): (422, WRONG | {"errors": WRONG_FIELDS}),
+    ("GET", "/readyz"): (200, {"status": "ready"}),
     ("GET", "/v1/models"): (200, {"models": [{"name": "m", "versions": ["1", "2"], "ready": True}]}),
     ("GET", "/v1/models/m"): (200, MODEL),
     ("GET", f"/v1/jobs/{JOB}"): (200, FINISHED),
@@ -56,7 +57,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, document = ANSWERS[self.command, self.path]
+        wanted = f"{self.path} async" if self.headers.get("Prefer") == "respond-async" else self.path
+        status, document = ANSWERS.get((self.command, wanted)) or ANSWERS[self.command, self.path]
         if body and status == 200 and json.loads(body)["instances"] == {"echo": True}:
             document = {"predictions": {"echo": dict(self.headers)}}
         content = json.dumps(document).encode()
@@ -172,6 +174,83 @@ def test_jobs_can_be_shown_awaited_and_canceled(url: str) -> None:
     assert json.loads(run("jobs", "show", JOB, "--json", "--url", url).stdout)["result"] == {"predictions": [1]}
     assert json.loads(run("jobs", "wait", JOB, "--url", url).stdout) == [1]
     assert run("jobs", "cancel", JOB, "--url", url).stdout == "canceled\n"
+
+
+READY = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+EXAMPLES = [
+    {"instance": 1, "prediction": {"score": 0.5, "label": "up"}, "tolerance": 0.01},
+    {"instance": 2, "prediction": {"score": 1, "label": "up"}, "tolerance": 0},
+]
+RIGHT = [{"score": 0.501, "label": "up"}, {"score": 1.0, "label": "up"}]
+WRONG_ROWS = [{"score": 0.6, "label": "up"}, {"score": 1.0, "label": "down"}]
+
+
+def smoking(name: str, *versions: dict[str, Any], traffic: dict[str, float] | None = None) -> None:
+    """Let the server have one more model, which the list of models does not show."""
+    ANSWERS["GET", f"/v1/models/{name}"] = (
+        200,
+        {"name": name, "traffic": traffic or {"1": 1.0}, "model_version_status": versions},
+    )
+
+
+def answering(path: str, rows: list[Any], job_rows: list[Any] | None = None) -> None:
+    """Let a prediction route answer these rows, and if it is asked async those."""
+    job = f"job-{len(ANSWERS)}"
+    ANSWERS["POST", path] = (200, {"predictions": rows})
+    ANSWERS["POST", f"{path} async"] = (202, FINISHED | {"id": job, "status": "queued"})
+    document = FINISHED | {"id": job, "result": {"predictions": rows if job_rows is None else job_rows}}
+    for query in ("", "?wait=1", "?wait=2", "?wait=20"):
+        ANSWERS["GET", f"/v1/jobs/{job}{query}"] = (200, document)
+
+
+def test_smoke_asks_every_version_both_ways_and_compares_with_each_examples_tolerance(url: str) -> None:
+    smoking("good", READY | {"version": "1", "examples": EXAMPLES}, READY | {"version": "2", "examples": EXAMPLES[:1]})
+    answering("/v1/models/good:predict", RIGHT)  # the version with all the traffic, as callers ask it
+    answering("/v1/models/good/versions/2:predict", RIGHT[:1])
+    done = run("smoke", "good", "--url", url)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("good 1: ok, 2 examples sync and async in ")
+    assert second.startswith("good 2: ok, 1 example sync and async in ")
+
+
+def test_smoke_names_every_difference_and_fails(url: str) -> None:
+    versions = [READY | {"version": version, "examples": EXAMPLES} for version in ("1", "2")]
+    smoking("drifting", *versions, traffic={"1": 0.5, "2": 0.5})
+    answering("/v1/models/drifting/versions/1:predict", WRONG_ROWS)
+    answering("/v1/models/drifting/versions/2:predict", RIGHT, RIGHT[:1])
+    done = run("smoke", "drifting", "--url", url)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "drifting 1: FAILED, sync, example 0: prediction.score: expected 0.5, got 0.6",
+        "drifting 1: FAILED, sync, example 1: prediction.label: expected 'up', got 'down'",
+        "drifting 1: FAILED, async, example 0: prediction.score: expected 0.5, got 0.6",
+        "drifting 1: FAILED, async, example 1: prediction.label: expected 'up', got 'down'",
+        f"drifting 2: FAILED, async: 2 predictions are wanted, the answer is {RIGHT[:1]}",
+        "2 of 2 versions failed",
+    ]
+
+
+def test_smoke_says_which_version_lists_no_examples(url: str) -> None:
+    smoking("bare", READY | {"version": "1"})
+    done = run("smoke", "bare", "--url", url)
+    assert (done.returncode, done.stdout) == (0, "bare 1: lists no examples, so it was not asked\n")
+
+
+def test_smoke_waits_for_versions_and_then_tells_their_state_and_reason(url: str) -> None:
+    done = run("smoke", "m", "--url", url, "--timeout", "1")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "m 1: lists no examples, so it was not asked",
+        "m 2: FAILED, it is FAILED: checksum: [x] differs",
+        "1 of 2 versions failed",
+    ]
+
+
+def test_smoke_without_a_server_says_so_within_its_time() -> None:
+    done = run("smoke", "--url", "http://127.0.0.1:1", "--timeout", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "was not ready within 1 s" in done.stderr
 
 
 MODEL_CODE = "class Double:\n    def predict(self, instances):\n        return [2 * x for x in instances]\n"

@@ -58,6 +58,14 @@ def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch
     assert "\n" not in caught.value.message
 
 
+def test_two_ports_that_are_the_same_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULETEER_GATEWAY_PORT", "9090")
+    monkeypatch.setenv("MULETEER_METRICS_PORT", "9090")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(GatewaySettings)
+    assert caught.value.message.startswith("MULETEER_METRICS_PORT and MULETEER_GATEWAY_PORT are both 9090: ")
+
+
 def start(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MULETEER_")}
     command = [sys.executable, "-m", "muleteer_gateway"]

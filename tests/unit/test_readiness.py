@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from muleteer.errors import ModelLoadError, PredictionFailedError
+from muleteer.repository.golden import difference
 from muleteer.repository.store import push_version, write_manifest
-from muleteer_worker.golden import difference
 from muleteer_worker.readiness import LoadedVersion, prepare
 
 DOUBLE = """

@@ -250,3 +250,17 @@ def test_a_predict_call_is_seen_while_it_runs_and_forgotten_when_it_raises() -> 
     assert seen == [True]
     assert pulse.predict_since is None
     assert pulse.predict_limit == 0.0
+
+
+def test_a_few_of_the_predictions_are_kept_as_a_sample_as_the_model_gave_them() -> None:
+    assert run(double, [job(1, 2.5)]).sample == [2, 5.0]
+    assert run(double, [job(n) for n in range(3)]).sample == [0, 2, 4]
+    sample = run(double, [job(*range(100)), job(*range(100))]).sample
+    assert len(sample) <= 8
+    assert {type(value) for value in sample} == {int}
+
+
+def test_of_a_batch_with_a_failure_only_delivered_predictions_are_in_the_sample() -> None:
+    batch = run(picky, [job(1), job("no"), job(3), job(4)])
+    assert sorted(batch.sample) == [2, 6, 8]
+    assert run(lambda rows: [object() for _ in rows], [job(1)]).sample == []

@@ -5,7 +5,32 @@ pod several processes write the same families through prometheus-client's multip
 ``PROMETHEUS_MULTIPROC_DIR`` before it imports this module.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+
+class Figures(Collector):
+    """Metrics that somebody else counts: shown as last told, and left away while nobody tells them."""
+
+    def __init__(self, gauges: Mapping[str, str], counters: Mapping[str, str], registry: CollectorRegistry) -> None:
+        self._families: list[tuple[type[GaugeMetricFamily | CounterMetricFamily], str, str]] = []
+        self._families += [(GaugeMetricFamily, name, text) for name, text in gauges.items()]
+        self._families += [(CounterMetricFamily, name, text) for name, text in counters.items()]
+        self._values: Mapping[str, float] = {}
+        registry.register(self)
+
+    def show(self, values: Mapping[str, float]) -> None:
+        """Show these values, by metric name, and no others."""
+        self._values = values
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families that have a value."""
+        values = self._values
+        return [kind(name, text, value=values[name]) for kind, name, text in self._families if name in values]
+
 
 GATEWAY = CollectorRegistry()
 WORKER = CollectorRegistry()
@@ -14,6 +39,11 @@ LATENCY_BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+VALUE_BUCKETS = (
+    -1000, -100, -10, -1, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1,
+    2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000, 1_000_000,
+)  # fmt: skip
+"""Probabilities in tenths; beyond them what models count and price."""
 
 # Gateway
 
@@ -59,7 +89,51 @@ CATALOG_RELOADS = Counter(
     "muleteer_catalog_reloads_total", "Catalog files read after a change, by outcome (ok, refused).", ["outcome"],
     registry=GATEWAY,
 )  # fmt: skip
+BACKLOG_JOBS = Gauge(
+    "muleteer_backlog_jobs", "Jobs queued or running for all versions of a pool.", ["pool"], registry=GATEWAY
+)
+BACKLOG_SECONDS = Gauge(
+    "muleteer_backlog_seconds",
+    "Seconds of worker time that these jobs are expected to take; 0 while nothing is known of their pace.",
+    ["pool"],
+    registry=GATEWAY,
+)
+VERSION_READY_WORKERS = Gauge(
+    "muleteer_version_ready_workers",
+    "Worker processes that have the version ready.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
+VERSION_FAILED = Gauge(
+    "muleteer_version_failed",
+    "1 while every worker process that tells of the version says that it failed to load, else 0.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
+TRAFFIC_SHARE = Gauge(
+    "muleteer_model_traffic_share",
+    "Share (0 to 1) of the requests without a version that the catalog gives to this one.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
 REDIS_UP = Gauge("muleteer_redis_up", "1 while the gateway reaches Redis, else 0.", registry=GATEWAY)
+REDIS_SERVER = Figures(
+    gauges={
+        "muleteer_redis_memory_bytes": "Memory that Redis uses for its data.",
+        "muleteer_redis_memory_limit_bytes": "Memory that Redis may use (maxmemory); 0 is no limit.",
+        "muleteer_redis_clients": "Client connections that Redis has.",
+        "muleteer_redis_aof_enabled": "1 while Redis keeps its append-only file, else 0.",
+        "muleteer_redis_persistence_ok": (
+            "1 while the last write and rewrite of the append-only file went well, or without one the last snapshot, "
+            "else 0."
+        ),
+    },
+    counters={
+        "muleteer_redis_commands_total": "Commands that Redis has processed since it started.",
+        "muleteer_redis_evicted_keys_total": "Keys that Redis has evicted for want of memory: none should ever be.",
+    },
+    registry=GATEWAY,
+)
 
 # Worker
 
@@ -88,6 +162,26 @@ PREDICT_DURATION = Histogram(
     "Time of one predict call, whole batch.",
     ["model", "version"],
     buckets=LATENCY_BUCKETS,
+    registry=WORKER,
+)
+BATCH_DURATION = Histogram(
+    "muleteer_batch_duration_seconds",
+    "Time from a batch's claim until its results are stored.",
+    ["model", "version"],
+    buckets=LATENCY_BUCKETS,
+    registry=WORKER,
+)
+PREDICTION_VALUE = Histogram(
+    "muleteer_prediction_value",
+    "Numbers predicted, by member of the prediction (empty for a bare one); a sample of at most 8 a predict call.",
+    ["model", "version", "field"],
+    buckets=VALUE_BUCKETS,
+    registry=WORKER,
+)
+PREDICTIONS = Counter(
+    "muleteer_predictions_total",
+    "Texts and truth values predicted, by member of the prediction (empty for a bare one); the same sample.",
+    ["model", "version", "field", "label"],
     registry=WORKER,
 )
 REDELIVERED = Counter(

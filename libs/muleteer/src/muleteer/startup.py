@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from muleteer.errors import MuleteerError
 from muleteer.queue.connection import connect
@@ -42,8 +42,15 @@ def wait_for_redis(url: str, seconds: float, pause: Callable[[float], bool] = _s
         while True:
             try:
                 _check_version(connection.info("server"))
+            except NoPermissionError as error:
+                # It answers and knows this user. What it forbids beyond INFO shows itself soon.
+                logger.warning("Redis does not tell its version, 7.0 or Valkey is needed: %s", error)
+                return True
             except AuthenticationError as error:
-                raise RedisUnreachableError(f"Redis refuses the credentials in MULETEER_REDIS_URL: {error}") from error
+                raise RedisUnreachableError(
+                    "Redis refuses the credentials in MULETEER_REDIS_URL, or MULETEER_REDIS_USERNAME and "
+                    f"MULETEER_REDIS_PASSWORD: {error}"
+                ) from error
             except (RedisError, OSError) as error:
                 if time.monotonic() + delay > deadline:
                     raise RedisUnreachableError(

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from muleteer_gateway.core import Gateway
 from muleteer_gateway.envelope import Envelope, as_problem
 from muleteer_gateway.health_routes import health_routes
 from muleteer_gateway.job_routes import job_routes
+from muleteer_gateway.metrics_routes import metrics_routes
 from muleteer_gateway.model_routes import model_routes
 from muleteer_gateway.openapi import add_models
 from muleteer_gateway.routes import PredictRoute
@@ -75,14 +76,27 @@ def build_app(gateway: Gateway) -> FastAPI:
     )
     app.hot_route = PredictRoute(gateway)
     app.hot = Envelope(app.hot_route.handle, gateway)
-    routers = (job_routes(gateway), model_routes(gateway), health_routes(gateway))
+    routers = [job_routes(gateway), model_routes(gateway), health_routes(gateway)]
+    if not gateway.settings.metrics_port:
+        routers.append(metrics_routes(gateway))
+    _serve(app, gateway, routers)
+    _serve_openapi(app, gateway)
+    return app
+
+
+def build_metrics_app(gateway: Gateway) -> FastAPI:
+    """Return the application of the metrics port: it only watches ``gateway``, which another application runs."""
+    app = FastAPI(title="Muleteer metrics", openapi_url=None, redirect_slashes=False)
+    _serve(app, gateway, [health_routes(gateway), metrics_routes(gateway)])
+    return app
+
+
+def _serve(app: FastAPI, gateway: Gateway, routers: Sequence[APIRouter]) -> None:
     for router in routers:
         app.include_router(router)
     app.add_middleware(Envelope, gateway=gateway)
     app.add_exception_handler(HTTPException, _raiser_of_problems([r for router in routers for r in router.routes]))
     app.add_exception_handler(RequestValidationError, _raise_invalid)
-    _serve_openapi(app, gateway)
-    return app
 
 
 def _raiser_of_problems(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -5,62 +5,29 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from muleteer.catalog import CatalogSource
-from muleteer.metrics import CATALOG_RELOADS, QUEUE_JOBS, QUEUE_OLDEST, REDIS_UP, WORKERS
+from muleteer.errors import NotFoundError
+from muleteer.metrics import CATALOG_RELOADS, REDIS_SERVER, REDIS_UP
 from muleteer.queue.connection import connect_async
-from muleteer.queue.jobs import Jobs, QueueState
+from muleteer.queue.jobs import Jobs
 from muleteer.queue.producer import Producer
 from muleteer.queue.replies import Replies, Reply
-from muleteer_gateway.served import ServedModels
+from muleteer.queue.server import read_figures
+from muleteer_gateway.gauges import SystemGauges
+from muleteer_gateway.load import Backlog, Load
+from muleteer_gateway.served import ServedModels, ServedVersion
 from muleteer_gateway.settings import GatewaySettings
 from muleteer_gateway.submission import Submissions
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class Pace:
-    """How fast a queue has been worked off lately."""
-
-    jobs: int
-    seconds: float
-    seconds_a_job: float | None = None
-
-
-@dataclass(slots=True)
-class Load:
-    """What the last look at Redis saw."""
-
-    queues: dict[str, QueueState] = field(default_factory=dict)
-    workers: dict[str, list[str]] = field(default_factory=dict)
-    paces: dict[str, Pace] = field(default_factory=dict)
-
-    def seconds_for(self, queue: str, pool: str, jobs: int) -> float | None:
-        """Predict how long ``jobs`` jobs of a queue take its pool; None while nothing is known."""
-        pace = self.paces.get(queue)
-        workers = len(self.workers.get(pool, ()))
-        if pace is None or pace.seconds_a_job is None or not workers:
-            return None
-        return jobs * pace.seconds_a_job / workers
-
-    def learn(self, queue: str, state: QueueState) -> None:
-        """Take a look's totals into the queue's pace."""
-        pace = self.paces.get(queue)
-        if pace is None:
-            first = state.predict_seconds / state.jobs if state.jobs else None
-            self.paces[queue] = Pace(state.jobs, state.predict_seconds, first)
-            return
-        jobs, seconds = state.jobs - pace.jobs, state.predict_seconds - pace.seconds
-        if jobs > 0 and seconds >= 0:
-            now = seconds / jobs
-            pace.seconds_a_job = now if pace.seconds_a_job is None else 0.7 * pace.seconds_a_job + 0.3 * now
-        pace.jobs, pace.seconds = state.jobs, state.predict_seconds
+SERVER_SECONDS = 5.0
+"""How often Redis is asked for its own figures."""
 
 
 class Gateway:
@@ -70,8 +37,8 @@ class Gateway:
         self.settings = settings
         self.source = source
         self.id = secrets.token_hex(8)
-        self._redis: Redis = connect_async(settings.redis_url)
-        self._looking: Redis = connect_async(settings.redis_url, answer_seconds=settings.redis_answer_seconds)
+        self._redis: Redis = connect_async(settings.redis)
+        self._looking: Redis = connect_async(settings.redis, answer_seconds=settings.redis_answer_seconds)
         self.jobs = Jobs(self._looking, self.id)
         self.replies = Replies(self._redis, self.id, self._read_result)
         self.producer = Producer(self._redis, settings.redis_retry_seconds)
@@ -80,6 +47,9 @@ class Gateway:
         )
         self.models = ServedModels(source.current, settings.cache_dir)
         self.load = Load()
+        self._gauges = SystemGauges()
+        self._server_due = 0.0
+        self._server_silent = False
         self.in_progress = 0
         self.draining = False
         self.redis_seen = 0.0
@@ -92,7 +62,7 @@ class Gateway:
     async def running(self) -> AsyncIterator[None]:
         """Run the tasks beside the routes: enqueue, read replies, watch the system."""
         await asyncio.to_thread(self.models.adopt, self.source.current)
-        await self._observe()
+        await self._look()
         jobs = {
             "enqueue": self.producer.run(),
             "replies": self.replies.run(),
@@ -117,9 +87,21 @@ class Gateway:
         """Return why this gateway should get no traffic; empty when it should."""
         if self.draining or self.broken:
             return self.broken or "draining"
+        return self.redis_silence()
+
+    def redis_silence(self) -> str:
+        """Return what is wrong with Redis once it has not answered for a while; empty while it does."""
         if time.monotonic() - self.redis_seen > 3 * self.settings.observe_seconds + 2:
             return self.redis_problem
         return ""
+
+    def backlog(self, pool: str) -> Backlog:
+        """Return what a pool had before it at the last look. Raises NotFoundError for a pool without a model."""
+        pools = queues_by_pool(self.models.all_versions())
+        if pool not in pools:
+            known = ", ".join(sorted(pools)) or "none"
+            raise NotFoundError(f"No model of the catalog is in a pool {pool[:100]!r}. Pools: {known}.")
+        return self.load.backlog(pool, pools[pool])
 
     async def _read_result(self, job_id: str) -> Reply | None:
         view = await self.jobs.look(job_id)
@@ -141,7 +123,7 @@ class Gateway:
     async def _watch_load(self) -> None:
         while True:
             await asyncio.sleep(self.settings.observe_seconds)
-            await self._observe()
+            await self._look()
 
     async def _poll_catalog(self) -> None:
         problem = self.source.problem
@@ -152,25 +134,52 @@ class Gateway:
         elif self.source.problem and self.source.problem != problem:
             CATALOG_RELOADS.labels("refused").inc()
 
-    async def _observe(self) -> None:
-        versions = [(served.model, served.version) for served in self.models.all_versions()]
-        pools = sorted({served.entry.pool for served in self.models.all_versions()})
+    async def _look(self) -> None:
+        if await self._observe():
+            await self._look_at_server()
+        else:
+            REDIS_SERVER.show({})
+
+    async def _observe(self) -> bool:
+        """Look at queues, pools and versions; tell whether Redis answered."""
+        served = list(self.models.all_versions())
+        versions, pools = [(one.model, one.version) for one in served], queues_by_pool(served)
         try:
-            seen = await self.jobs.observe(versions, pools, list(self.models.models))
+            seen = await self.jobs.observe(versions, sorted(pools), list(self.models.models))
         except (RedisError, OSError) as error:
             self.redis_problem = f"Redis does not answer: {error}"
             REDIS_UP.set(0)
-            return
+            return False
         self.redis_seen = time.monotonic()
         REDIS_UP.set(1)
         self.load.queues, self.load.workers = seen.queues, seen.workers
         self.models.take_reports(seen.versions)
-        QUEUE_JOBS.clear()
-        QUEUE_OLDEST.clear()
-        for (model, version), (queue, state) in zip(versions, seen.queues.items(), strict=True):
+        for queue, state in seen.queues.items():
             self.load.learn(queue, state)
-            QUEUE_JOBS.labels(model, version, "queued").set(state.queued)
-            QUEUE_JOBS.labels(model, version, "running").set(state.running)
-            QUEUE_OLDEST.labels(model, version).set(state.oldest_seconds)
-        for pool, names in seen.workers.items():
-            WORKERS.labels(pool).set(len(names))
+        self._gauges.show_queues(dict(zip(versions, seen.queues.values(), strict=True)))
+        self._gauges.show_pools(seen.workers, [self.load.backlog(*pool) for pool in pools.items()])
+        self._gauges.show_versions(self.models.models.values())
+        return True
+
+    async def _look_at_server(self) -> None:
+        """Take the server's own figures now and then. Not to get them is no reason to get no traffic."""
+        if time.monotonic() < self._server_due:
+            return
+        self._server_due = time.monotonic() + SERVER_SECONDS
+        try:
+            REDIS_SERVER.show(await read_figures(self._looking))
+        except (RedisError, OSError) as error:
+            REDIS_SERVER.show({})
+            if not self._server_silent:
+                logger.warning("Redis does not tell its own figures, their metrics are left away: %s", error)
+            self._server_silent = True
+        else:
+            self._server_silent = False
+
+
+def queues_by_pool(versions: Iterable[ServedVersion]) -> dict[str, list[str]]:
+    """Return the queues of each pool: those of versions that retire belong to it until they are gone."""
+    pools: dict[str, list[str]] = {}
+    for served in versions:
+        pools.setdefault(served.entry.pool, []).append(served.queue)
+    return pools

@@ -1,14 +1,12 @@
-"""/livez, /readyz and /metrics."""
+"""/livez and /readyz."""
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from muleteer.metrics import GATEWAY, REQUESTS_IN_PROGRESS
 from muleteer_gateway.core import Gateway
 
 
 def health_routes(gateway: Gateway) -> APIRouter:
-    """Return the routes for probes and Prometheus."""
+    """Return the routes for probes."""
     router = APIRouter(tags=["health"])
 
     @router.get(
@@ -33,15 +31,5 @@ def health_routes(gateway: Gateway) -> APIRouter:
             response.status_code = 503
             return {"status": "not ready", "reason": problem}
         return {"status": "ready"}
-
-    @router.get(
-        "/metrics",
-        summary="Prometheus metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    )
-    async def metrics() -> Response:
-        REQUESTS_IN_PROGRESS.set(gateway.in_progress)
-        return Response(generate_latest(GATEWAY), headers={"content-type": CONTENT_TYPE_LATEST})
 
     return router

@@ -75,4 +75,5 @@ def _version_status(model: ServedModel, version: str) -> dict[str, Any]:
         },
         "framework": manifest.framework if manifest else "",
         "workers": sum(1 for report in model.reports.get(version, []) if report.get("state") == "ready"),
+        "examples": [example.model_dump() for example in manifest.examples] if manifest else [],
     }

@@ -6,13 +6,13 @@ from muleteer_gateway.served import ServedModel, ServedModels, ServedVersion
 from muleteer_gateway.settings import GatewaySettings
 from muleteer_gateway.webhook_url import MAX_LENGTH
 
-_OPEN_PATHS = {"/livez", "/readyz", "/metrics"}
+_OPEN_PATHS = {"/livez", "/readyz", "/metrics", "/backlog/{pool}"}
 """They want no API key."""
 
 _TITLES = {
     400: "The body cannot be understood",
     401: "No valid API key",
-    404: "No such model, version, alias or job",
+    404: "No such model, version, alias, job or pool",
     405: "Method not allowed",
     409: "The job has ended, or was cancelled",
     413: "The body or the list of instances is too long",

@@ -1,8 +1,9 @@
 """The gateway's settings; every field is a variable ``MULETEER_<NAME>``."""
 
 from functools import cached_property
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from muleteer.settings import Settings
 
@@ -12,6 +13,9 @@ class GatewaySettings(Settings):
 
     gateway_host: str = Field("0.0.0.0", description="Address to listen on")  # noqa: S104 - a server in a pod
     gateway_port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one")
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Port of its own for /metrics and /backlog; 0 has them on the API's port"
+    )
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="Longest request body, also once unpacked")
     max_header_bytes: int = Field(32 * 1024, ge=1024, description="Most bytes of all request headers together")
     receive_seconds: float = Field(60.0, gt=0, description="Longest time for a request to arrive whole, then 408")
@@ -35,6 +39,15 @@ class GatewaySettings(Settings):
     callback_timeout: float = Field(10.0, gt=0, description="Seconds a webhook's receiver has to answer")
     callback_attempts: int = Field(8, ge=1, description="Times a webhook is tried, with growing pauses")
     access_log: bool = Field(default=False, description="Log every prediction request, not only failed ones")
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.metrics_port and self.metrics_port == self.gateway_port:
+            raise ValueError(
+                f"MULETEER_METRICS_PORT and MULETEER_GATEWAY_PORT are both {self.gateway_port}: "
+                "leave the first at 0 to have metrics on the API's port"
+            )
+        return self
 
     @cached_property
     def keys(self) -> tuple[bytes, ...]:

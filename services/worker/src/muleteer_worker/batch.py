@@ -9,6 +9,7 @@ import orjson
 
 from muleteer.errors import PredictionFailedError
 from muleteer.queue.consumer import ClaimedJob, Outcome
+from muleteer_worker.sample import take_sample
 
 MODEL_ERRORS = (Exception, SystemExit)
 """What a model's own code may raise; KeyboardInterrupt is not its own."""
@@ -32,10 +33,10 @@ class Batch:
 
     ``max_rows`` is the most instances of one predict call: a job with more goes through in several. After ``run``,
     ``outcomes`` has one outcome for each job, ``rows`` counts the instances, and ``calls`` holds the rows and seconds
-    of every predict call.
+    of every predict call. ``sample`` has a few of the predictions that were made, as the model gave them.
     """
 
-    __slots__ = ("_max_rows", "_predict", "_stopwatch", "calls", "outcomes", "rows")
+    __slots__ = ("_max_rows", "_predict", "_stopwatch", "calls", "outcomes", "rows", "sample")
 
     def __init__(self, predict: Predict, max_rows: int, stopwatch: Stopwatch) -> None:
         self._predict = predict
@@ -43,6 +44,7 @@ class Batch:
         self._stopwatch = stopwatch
         self.outcomes: list[Outcome] = []
         self.calls: list[tuple[int, float]] = []
+        self.sample: list[Any] = []
         self.rows = 0
 
     @property
@@ -80,11 +82,18 @@ class Batch:
             self.outcomes += outcomes
 
     def _predict_jobs(self, jobs: Sequence[ClaimedJob], parts: list[list[Any]]) -> list[Outcome]:
-        if len(parts) == 1:
-            return [Outcome(jobs[0].id, _encode(self._predict_rows(parts[0])))]
         # Sizes first: a model may change the list it is given.
         sizes = [len(part) for part in parts]
-        predictions = self._predict_rows(list(chain.from_iterable(parts)))
+        predictions = self._predict_rows(parts[0] if len(parts) == 1 else list(chain.from_iterable(parts)))
+        outcomes = self._outcomes_of(jobs, sizes, predictions)
+        # Only now: what cannot be written as JSON is not for metrics either.
+        self.sample += take_sample(predictions)
+        return outcomes
+
+    @staticmethod
+    def _outcomes_of(jobs: Sequence[ClaimedJob], sizes: list[int], predictions: list[Any]) -> list[Outcome]:
+        if len(jobs) == 1:
+            return [Outcome(jobs[0].id, _encode(predictions))]
         if len(predictions) == len(jobs) and max(sizes) == 1:
             return [Outcome(job.id, _encode([prediction])) for job, prediction in zip(jobs, predictions, strict=True)]
         outcomes, start = [], 0

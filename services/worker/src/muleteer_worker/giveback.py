@@ -30,7 +30,7 @@ class LeaseReturner(threading.Thread):
         """The longest predict_timeout of the pool's models, in seconds."""
         self._settings = settings
         self._source = source
-        self._connection = connect(settings.redis_url)
+        self._connection = connect(settings.redis)
         self._consumer = Consumer(self._connection, settings.pool, "parent", settings.lease_seconds)
         self._specs: dict[str, QueueSpec] = {}
         self._names: set[str] = set()

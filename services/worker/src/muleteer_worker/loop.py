@@ -128,7 +128,7 @@ class ClaimLoop:
         asked = self._finish(claim, batch)
         self._keeper.held = None
         numbers.claimed(claim)
-        numbers.predicted(batch.calls)
+        numbers.predicted(batch.calls, batch.sample)
         self._found_nothing = False
         return self._try(self._take) if asked else None
 
@@ -169,7 +169,7 @@ class ClaimLoop:
                     return False
             else:
                 self._outage.over()
-                tally(claim.queue).finished(report)
+                tally(claim.queue).finished(report, max(0.0, time.time() - self._claimed_at))
                 self._log_failures(claim, batch.outcomes)
                 return asking
 

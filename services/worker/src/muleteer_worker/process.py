@@ -53,7 +53,7 @@ def run_process(orders: ChildOrders) -> int:
 
     def consumer() -> Consumer:
         # One for each thread: neither it nor its connection is made to be shared.
-        return Consumer(connect(settings.redis_url), settings.pool, orders.name, settings.lease_seconds)
+        return Consumer(connect(settings.redis), settings.pool, orders.name, settings.lease_seconds)
 
     own = consumer()
     source = CatalogSource(settings.catalog, settings.catalog_poll_seconds)

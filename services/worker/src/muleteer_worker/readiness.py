@@ -10,11 +10,11 @@ from typing import Any
 import jsonschema_rs
 
 from muleteer.errors import ModelLoadError, PredictionFailedError, RepositoryError
+from muleteer.repository.golden import difference
 from muleteer.repository.manifest import Manifest, read_manifest
 from muleteer.repository.store import evict_version, fetch_version, verify_checksums
 from muleteer_worker.frameworks import Adapter, make_adapter
 from muleteer_worker.frameworks.libraries import check_libraries
-from muleteer_worker.golden import difference
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import select
+import time
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def run_pod(settings: WorkerSettings, metrics_dir: Path) -> int:
     server.start()
     logger.info("Health and metrics on port %d", server.port, extra={"port": server.port, "host": settings.worker_host})
     try:
-        if wait_for_redis(settings.redis_url, settings.startup_seconds, partial(_pause, signals)):
+        if wait_for_redis(settings.redis, settings.startup_seconds, partial(_pause, signals, supervisor)):
             returner.start()
             supervisor.run()
     finally:
@@ -39,7 +40,9 @@ def run_pod(settings: WorkerSettings, metrics_dir: Path) -> int:
     return os.EX_OK
 
 
-def _pause(signals: Signals, seconds: float) -> bool:
+def _pause(signals: Signals, supervisor: Supervisor, seconds: float) -> bool:
     """Sleep, at most until a signal comes; tell whether to go on."""
     select.select([signals.wakeup], [], [], seconds)
+    # Waiting for Redis is no reason to be restarted: the pod is alive, and not ready.
+    supervisor.turned_at = time.monotonic()
     return not signals.stop

@@ -1,10 +1,13 @@
 """What the claim loop counts, with the label lookups done once a version instead of once a job."""
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
-from muleteer.metrics import BATCH_ROWS, JOB_WAIT, JOBS, PREDICT_DURATION, REDELIVERED
+from muleteer.metrics import BATCH_DURATION, BATCH_ROWS, JOB_WAIT, JOBS, PREDICT_DURATION, REDELIVERED
 from muleteer.queue.consumer import Claim, FinishReport, ReapReport
 from muleteer.queue.names import split_queue_name
+from muleteer_worker.sample import Sampler
 
 
 class Tally:
@@ -14,8 +17,10 @@ class Tally:
         model, version = split_queue_name(queue)
         self._wait = JOB_WAIT.labels(model, version)
         self._rows = BATCH_ROWS.labels(model, version)
+        self._batch = BATCH_DURATION.labels(model, version)
         self._predict = PREDICT_DURATION.labels(model, version)
         self._redelivered = REDELIVERED.labels(model, version)
+        self._sampler = Sampler(model, version)
         names = ("finished", "failed", "expired", "canceled", "stale", "dead")
         self._ended = {name: JOBS.labels(model, version, name) for name in names}
 
@@ -26,14 +31,16 @@ class Tally:
         # A refused job is stored as failed: a stock RQ job that strayed onto a model's queue.
         self._add(expired=claim.expired, canceled=claim.canceled, failed=claim.refused)
 
-    def predicted(self, calls: list[tuple[int, float]]) -> None:
-        """Count predict calls: (rows, seconds) of each."""
+    def predicted(self, calls: list[tuple[int, float]], sample: Sequence[Any]) -> None:
+        """Count predict calls: (rows, seconds) of each, and a sample of what they predicted."""
         for rows, seconds in calls:
             self._rows.observe(rows)
             self._predict.observe(seconds)
+        self._sampler.count(sample)
 
-    def finished(self, report: FinishReport) -> None:
-        """Count how the jobs of a batch ended."""
+    def finished(self, report: FinishReport, seconds: float) -> None:
+        """Count how the jobs of a batch ended, ``seconds`` after their claim."""
+        self._batch.observe(seconds)
         self._add(finished=report.finished, failed=report.failed, stale=report.stale, canceled=report.canceled)
 
     def given_back(self, requeued: int, dead: int) -> None:

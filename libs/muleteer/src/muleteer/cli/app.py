@@ -12,6 +12,7 @@ from muleteer.cli.models import models
 from muleteer.cli.output import fail
 from muleteer.cli.predict import predict
 from muleteer.cli.push import push
+from muleteer.cli.smoke import smoke
 from muleteer.cli.up import up
 from muleteer.client import MuleteerAPIError, Unavailable, ValidationFailed
 from muleteer.errors import MuleteerError
@@ -27,6 +28,7 @@ app.command()(up)
 app.command()(predict)
 app.add_typer(jobs.app, name="jobs")
 app.command()(models)
+app.command()(smoke)
 app.command()(push)
 app.command()(check)
 

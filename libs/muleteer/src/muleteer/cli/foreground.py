@@ -12,6 +12,7 @@ from muleteer.cli.output import hint, say
 from muleteer.cli.system import LocalSystem, Progress, SystemOptions
 from muleteer.client import Client
 from muleteer.errors import SettingsError
+from muleteer.redis_url import without_secrets
 
 
 def run_foreground(options: SystemOptions, then: str | None, *, once: bool) -> int:
@@ -55,7 +56,7 @@ def bring_up(system: LocalSystem, stop: threading.Event) -> None:
     """Start the system, show how far it is, and say what can be done with it once it is ready."""
     begin = time.monotonic()
     system.start()
-    say(f"redis    {system.redis_url}")
+    say(f"redis    {without_secrets(system.redis_url)}")
     for pool, url in system.worker_urls().items():
         say(f"worker   {named(url)} (pool {pool}, {system.options.processes} processes)")
     say(f"gateway  {named(system.url)}")

@@ -19,6 +19,8 @@ from muleteer.cli.part import Part, PartFailedError
 from muleteer.client import Client, ModelDetails, MuleteerAPIError
 from muleteer.embedded import EmbeddedValkey, EmbeddedValkeyError, free_port
 from muleteer.errors import SettingsError
+from muleteer.redis_url import without_secrets
+from muleteer.settings import RedisSettings, load_settings
 
 DRAIN_SECONDS = 40.0
 """More than the drain times of gateway and worker, which end by themselves before it."""
@@ -215,10 +217,12 @@ class LocalSystem:
             self.valkey.start()
             return
         try:
-            with redis.Redis.from_url(self.options.redis_url, socket_connect_timeout=5, socket_timeout=5) as client:
+            settings = load_settings(RedisSettings, redis_url=self.options.redis_url)
+            with redis.Redis.from_url(settings.redis, socket_connect_timeout=5, socket_timeout=5) as client:
                 client.ping()
-        except (redis.RedisError, ValueError) as error:
-            raise SettingsError(f"The server at {self.options.redis_url} cannot be used: {error}") from error
+        except (redis.RedisError, SettingsError) as error:
+            shown = without_secrets(self.options.redis_url)
+            raise SettingsError(f"The server at {shown} cannot be used: {error}") from error
 
     def _start_services(self) -> None:
         shared = {
@@ -228,6 +232,9 @@ class LocalSystem:
             "MULETEER_LOG_LEVEL": self.options.log_level,
             "MULETEER_LOG_FORMAT": "text",
         }
+        if self.options.redis_url is None:
+            # What the environment says of another server is not for the embedded one.
+            shared |= {f"MULETEER_REDIS_{name}": "" for name in ("USERNAME", "PASSWORD", "CA")}
         for index, pool in enumerate(self._pools):
             settings = {
                 "MULETEER_POOL": pool,

@@ -1,7 +1,15 @@
 """The Python client: ``Client("http://localhost:8080").predict("movie-sentiment", [...])``, sync and async."""
 
 from muleteer.client.aio import AsyncClient
-from muleteer.client.documents import Job, JobError, ModelDetails, ModelSummary, VersionError, VersionStatus
+from muleteer.client.documents import (
+    GoldenExample,
+    Job,
+    JobError,
+    ModelDetails,
+    ModelSummary,
+    VersionError,
+    VersionStatus,
+)
 from muleteer.client.errors import (
     JobCanceled,
     JobTimeout,
@@ -16,6 +24,7 @@ from muleteer.client.sync import Client
 __all__ = [
     "AsyncClient",
     "Client",
+    "GoldenExample",
     "Job",
     "JobCanceled",
     "JobError",

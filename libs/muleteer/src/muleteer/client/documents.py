@@ -63,6 +63,14 @@ class VersionError(Document):
     error_message: str = ""
 
 
+class GoldenExample(Document):
+    """An instance, and what a version must predict for it up to ``tolerance``, absolute or relative."""
+
+    instance: Any
+    prediction: Any
+    tolerance: float = 1e-6
+
+
 class VersionStatus(Document):
     """One version of a model: its state (AVAILABLE, LOADING, FAILED, RETIRED, UNKNOWN) and who serves it."""
 
@@ -70,6 +78,7 @@ class VersionStatus(Document):
     state: str
     status: VersionError = VersionError()
     workers: int = 0
+    examples: list[GoldenExample] = []
 
 
 class ModelDetails(Document):
