@@ -1,0 +1,1 @@
+"""Muleteer's two Grafana dashboards, written with grafana-foundation-sdk."""
