@@ -73,6 +73,15 @@ def test_versions_are_shown_by_what_their_workers_say() -> None:
     assert shown("muleteer_version_ready_workers") == {}
 
 
+def test_a_version_whose_manifest_the_gateway_cannot_read_is_failed_whatever_its_workers_say() -> None:
+    model = served(v1=["ready"], v2=["ready"])
+    model.versions["v2"].problem = "model.yaml is missing"
+    assert model.state("v1") == ("ready", "")
+    assert model.state("v2") == ("failed", "model.yaml is missing")
+    SystemGauges().show_versions([model])
+    assert shown("muleteer_version_failed") == {("gauged", "v1"): 0, ("gauged", "v2"): 1}
+
+
 def test_what_is_gone_is_removed_and_the_rest_is_never_missing() -> None:
     gauges = SystemGauges()
     seen: list[set[tuple[str, ...]]] = []

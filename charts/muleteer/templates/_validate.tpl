@@ -27,9 +27,6 @@
 {{- if and $valkey.enabled $external.ca.existingSecret -}}
 {{- fail "redis.external.ca.existingSecret is set, but valkey.enabled is true: set that to false to use the Redis in redis.external." -}}
 {{- end -}}
-{{- if regexMatch "[?&](username|password)=" $external.url -}}
-{{- fail "redis.external.url holds credentials, which would stand in every pod: name a Secret in redis.external.existingSecret." -}}
-{{- end -}}
 {{- if not (or $valkey.enabled $external.url $external.host) -}}
 {{- fail "valkey.enabled is false, and redis.external names no server: set redis.external.url or redis.external.host." -}}
 {{- end -}}

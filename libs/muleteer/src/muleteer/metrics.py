@@ -106,7 +106,7 @@ VERSION_READY_WORKERS = Gauge(
 )
 VERSION_FAILED = Gauge(
     "muleteer_version_failed",
-    "1 while every worker process that tells of the version says that it failed to load, else 0.",
+    "1 while all workers that tell of the version say that it failed, or its manifest cannot be read, else 0.",
     ["model", "version"],
     registry=GATEWAY,
 )

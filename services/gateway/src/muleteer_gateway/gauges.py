@@ -57,7 +57,9 @@ class SystemGauges:
                 states = [report.get("state") for report in model.reports.get(version, ())]
                 labels = (model.name, version)
                 ready[labels] = states.count("ready")
-                failed[labels] = float(bool(states) and set(states) == {"failed"})
+                served = model.versions.get(version)
+                unread = served is not None and bool(served.problem)  # this gateway cannot ask it
+                failed[labels] = float(unread or set(states) == {"failed"})
                 shares[labels] = targets.get(version, 0.0) / total
         self._show(VERSION_READY_WORKERS, ready)
         self._show(VERSION_FAILED, failed)

@@ -53,7 +53,13 @@ class ServedModel:
     """Versions that have left the catalog but that workers still hold."""
 
     def state(self, version: str) -> tuple[str, str]:
-        """Return a version's state over all workers and its reason: ready, loading, failed or unknown."""
+        """Return a version's state over all workers and its reason: ready, loading, failed or unknown.
+
+        One that this gateway cannot read the manifest of is failed, whatever the workers say: it is not asked.
+        """
+        served = self.versions.get(version)
+        if served is not None and served.problem:
+            return "failed", served.problem
         reports = self.reports.get(version, [])
         states = {report.get("state") for report in reports}
         for state in ("ready", "loading"):
@@ -62,8 +68,7 @@ class ServedModel:
         for report in reports:
             if report.get("state") == "failed":
                 return "failed", str(report.get("message", ""))
-        served = self.versions.get(version)
-        return ("failed", served.problem) if served and served.problem else ("unknown", "")
+        return "unknown", ""
 
     def take_reports(self, reports: Reports) -> None:
         """Take what live workers say of the model's versions."""

@@ -41,11 +41,14 @@ def smoke(
 def wait_for_versions(client: Client, names: list[str], deadline: float) -> list[ModelDetails]:
     """Return the models once every version is available, or as they are at ``deadline`` (monotonic seconds).
 
+    A version that no worker knows gets a job to wait for it: that is what brings workers to a pool scaled to zero.
     Raises NotFound for a named model that is not there, Unavailable if the server does not answer at the deadline.
     """
+    woken: set[tuple[str, str]] = set()
     while True:
         try:
             found = [client.model(name) for name in names or [model.name for model in client.models()]]
+            wake(client, found, woken)
         except Unavailable:
             if time.monotonic() > deadline:
                 raise
@@ -54,6 +57,16 @@ def wait_for_versions(client: Client, names: list[str], deadline: float) -> list
             if not waiting or time.monotonic() > deadline:
                 return found
         time.sleep(POLL_SECONDS)
+
+
+def wake(client: Client, models: list[ModelDetails], woken: set[tuple[str, str]]) -> None:
+    """Hand in a job for every version that no worker knows, once; its answer is of no interest."""
+    for model in models:
+        for version in model.versions:
+            key = (model.name, version.version)
+            if version.state == "UNKNOWN" and version.examples and key not in woken:
+                client.submit(model.name, [version.examples[0].instance], version=version.version)
+                woken.add(key)
 
 
 def try_version(client: Client, model: ModelDetails, version: VersionStatus, timeout: float) -> bool:
