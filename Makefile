@@ -16,13 +16,15 @@ TRAIN_STAMP := $(STATE)/models/.trained
 
 KUBE := $(TOOLS)/kube
 KUBE_STAMP := $(KUBE)/.unpacked
+CHECKOV := $(TOOLS)/checkov
+CHECKOV_STAMP := $(CHECKOV)/.installed
 
 PROJECT_FILES := uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' \) 2>/dev/null)
-TESTS ?= tests/unit tests/integration
+TESTS ?= tests/unit tests/chart tests/skaffold tests/integration tests/dashboards tests/images
 
 .DEFAULT_GOAL := help
-.PHONY: help sync kube-tools models demo test lint format bench bench-durability clean
+.PHONY: help sync kube-tools models demo test lint format bench bench-durability e2e dashboards chart-docs clean
 
 help: ## Show what there is to make
 	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
@@ -33,7 +35,10 @@ help: ## Show what there is to make
 	@echo "make bench            measure speed and durability into benchmarks/results/ (ROUNDS=5 SECONDS=6)"
 	@echo "make bench-durability only the durability"
 	@echo "make sync             only set up .venv"
-	@echo "make kube-tools       fetch helm and kubectl for the chart's tests"
+	@echo "make kube-tools       fetch helm, kubectl and checkov for the chart's tests"
+	@echo "make e2e              install the chart on the cluster that KUBECONFIG names, and test it there"
+	@echo "make dashboards       write the Grafana dashboards anew from their source"
+	@echo "make chart-docs       write the chart's table of values anew"
 	@echo "make clean            remove all that was made"
 	@echo "Variables: PYTHON=$(PYTHON) PORT=$(PORT)"
 
@@ -67,9 +72,16 @@ $(KUBE_STAMP): $(UV_STAMP) tests/requirements-kube.txt tests/support/kube_tools.
 	@rm -rf $(KUBE)/wheel
 	@touch $@
 
+$(CHECKOV_STAMP): $(UV_STAMP) tests/requirements-checkov.txt
+	@echo "installing checkov into $(CHECKOV)"
+	@rm -rf $(CHECKOV)
+	@$(UV) venv --quiet --python $(PYTHON) $(CHECKOV)
+	@$(UV) pip install --quiet --python $(CHECKOV)/bin/python --require-hashes --requirement tests/requirements-checkov.txt
+	@touch $@
+
 sync: $(SYNC_STAMP)
 
-kube-tools: $(KUBE_STAMP)
+kube-tools: $(KUBE_STAMP) $(CHECKOV_STAMP)
 
 models: $(TRAIN_STAMP)
 
@@ -86,8 +98,18 @@ format: $(SYNC_STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-test: lint
+# The dashboards' tests serve the example models.
+test: lint $(KUBE_STAMP) $(CHECKOV_STAMP) $(TRAIN_STAMP)
 	@$(BIN)/pytest $(TESTS)
+
+e2e: $(SYNC_STAMP) $(KUBE_STAMP)
+	@$(BIN)/pytest tests/e2e
+
+dashboards: $(SYNC_STAMP)
+	@$(BIN)/python charts/muleteer/dashboards/src/generate.py
+
+chart-docs: $(SYNC_STAMP)
+	@$(BIN)/python charts/muleteer/docs.py
 
 bench: $(TRAIN_STAMP)
 	@$(BIN)/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS)
