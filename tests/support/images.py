@@ -82,7 +82,7 @@ class ImageStore:
             return given
         if self._run("inspect", "--type", "image", BASE).returncode == 0:
             return BASE
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+        with tempfile.TemporaryDirectory(prefix="base-", dir=self.folder) as folder:
             include = "--include=python3,python3-venv,ca-certificates"
             # In a mount namespace, so that what debootstrap mounts is gone with it whatever it ends with.
             command = ["unshare", "--mount", "debootstrap", "--variant=minbase", include, SUITE, folder]
@@ -118,6 +118,8 @@ class ImageStore:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.buildah("rm", "--all")
+            for left in self.folder.glob("base-*"):
+                shutil.rmtree(left)
             used = subprocess.run(["du", "-smx", self._store], capture_output=True, text=True, check=True)
             if int(used.stdout.split()[0]) > LARGEST_STORE:
                 self.buildah("rmi", "--all", "--force")
