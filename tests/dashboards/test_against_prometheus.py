@@ -184,7 +184,7 @@ def test_an_outage_shows_in_the_top_row_and_in_the_alerts(scene: Scene) -> None:
     assert last(ask(prometheus, up)) == 1
     system.valkey.stop()
     wait_until(lambda: "MuleteerRedisDown" in prometheus.alerts(), 30, "the alert notices that Redis is gone")
-    assert last(ask(prometheus, up)) == 0
+    wait_until(lambda: last(ask(prometheus, up)) == 0, 30, "the panel shows that Redis is gone")
 
     def all_fail() -> bool:
         url = f"{system.url}/v1/models/length:predict"
