@@ -5,7 +5,7 @@ pod several processes write the same families through prometheus-client's multip
 ``PROMETHEUS_MULTIPROC_DIR`` before it imports this module.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -30,6 +30,26 @@ class Figures(Collector):
         """Return the families that have a value."""
         values = self._values
         return [kind(name, text, value=values[name]) for kind, name, text in self._families if name in values]
+
+
+class LabelledFigures(Collector):
+    """A counter with labels that somebody else counts: shown as last told."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._values: Mapping[tuple[str, ...], float] = {}
+        registry.register(self)
+
+    def show(self, values: Mapping[tuple[str, ...], float]) -> None:
+        """Show these values, by label values, and no others."""
+        self._values = values
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the family."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        return [family]
 
 
 GATEWAY = CollectorRegistry()
@@ -89,6 +109,19 @@ CATALOG_RELOADS = Counter(
     "muleteer_catalog_reloads_total", "Catalog files read after a change, by outcome (ok, refused).", ["outcome"],
     registry=GATEWAY,
 )  # fmt: skip
+JOBS_ACCOUNTED = LabelledFigures(
+    "muleteer_jobs_accounted_total",
+    "Jobs by what became of them (accepted, finished, failed, canceled, expired), as Redis accounts for them: the same "
+    "from every gateway. Accepted are the others together, and those queued or running.",
+    ["model", "version", "event"],
+    registry=GATEWAY,
+)
+QUEUE_WAIT = Gauge(
+    "muleteer_queue_wait_seconds",
+    "Predicted time until a request that arrives now is in a worker's hands; left away while no cost is known.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
 BACKLOG_JOBS = Gauge(
     "muleteer_backlog_jobs", "Jobs queued or running for all versions of a pool.", ["pool"], registry=GATEWAY
 )
@@ -183,6 +216,20 @@ PREDICTIONS = Counter(
     "Texts and truth values predicted, by member of the prediction (empty for a bare one); the same sample.",
     ["model", "version", "field", "label"],
     registry=WORKER,
+)
+COST_BATCH = Gauge(
+    "muleteer_cost_batch_seconds",
+    "Seconds that a batch takes however small, as learned (a of a + b * rows).",
+    ["model", "version"],
+    registry=WORKER,
+    multiprocess_mode="livemostrecent",
+)
+COST_ROW = Gauge(
+    "muleteer_cost_row_seconds",
+    "Seconds that each row of a batch takes, as learned (b of a + b * rows).",
+    ["model", "version"],
+    registry=WORKER,
+    multiprocess_mode="livemostrecent",
 )
 REDELIVERED = Counter(
     "muleteer_jobs_redelivered_total",

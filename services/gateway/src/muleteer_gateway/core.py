@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -18,8 +18,10 @@ from muleteer.queue.jobs import Jobs
 from muleteer.queue.producer import Producer
 from muleteer.queue.replies import Replies, Reply
 from muleteer.queue.server import read_figures
+from muleteer_gateway.admission import Admission
+from muleteer_gateway.clients import Clients
 from muleteer_gateway.gauges import SystemGauges
-from muleteer_gateway.load import Backlog, Load
+from muleteer_gateway.load import Backlog, Load, Service
 from muleteer_gateway.served import ServedModels, ServedVersion
 from muleteer_gateway.settings import GatewaySettings
 from muleteer_gateway.submission import Submissions
@@ -43,10 +45,12 @@ class Gateway:
         self.replies = Replies(self._redis, self.id, self._read_result)
         self.producer = Producer(self._redis, settings.redis_retry_seconds)
         self.submissions = Submissions(
-            self.producer, self.replies, settings.redis_retry_seconds + settings.redis_answer_seconds
+            self.producer, self.replies, self.jobs, settings.redis_retry_seconds + settings.redis_answer_seconds
         )
         self.models = ServedModels(source.current, settings.cache_dir)
         self.load = Load()
+        self.admission = Admission(self.load)
+        self.clients = Clients(settings.keys, settings.default_limits, settings.special_limits)
         self._gauges = SystemGauges()
         self._server_due = 0.0
         self._server_silent = False
@@ -152,14 +156,24 @@ class Gateway:
             return False
         self.redis_seen = time.monotonic()
         REDIS_UP.set(1)
-        self.load.queues, self.load.workers = seen.queues, seen.workers
         self.models.take_reports(seen.versions)
-        for queue, state in seen.queues.items():
-            self.load.learn(queue, state)
-        self._gauges.show_queues(dict(zip(versions, seen.queues.values(), strict=True)))
+        self.load.see([self._service(one, seen.workers) for one in served], seen.queues, seen.workers)
+        self._gauges.show_queues({(one.model, one.version): self.load.queues[one.queue] for one in served})
         self._gauges.show_pools(seen.workers, [self.load.backlog(*pool) for pool in pools.items()])
         self._gauges.show_versions(self.models.models.values())
         return True
+
+    def _service(self, served: ServedVersion, workers: Mapping[str, Sequence[str]]) -> Service:
+        model, entry = self.models.models[served.model], served.entry
+        ready = sum(1 for report in model.reports.get(served.version, ()) if report.get("state") == "ready")
+        return Service(
+            served.queue,
+            entry.pool,
+            ready or len(workers.get(entry.pool, ())),
+            entry.batching.max_rows,
+            entry.batching.target_batch_seconds,
+            entry.batching.batch_share,
+        )
 
     async def _look_at_server(self) -> None:
         """Take the server's own figures now and then. Not to get them is no reason to get no traffic."""

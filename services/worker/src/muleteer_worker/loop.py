@@ -10,6 +10,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from muleteer.queue.consumer import BatchTiming, Claim, Consumer, Outcome, QueueSpec
 from muleteer_worker.batch import Batch
+from muleteer_worker.costs import Costs
 from muleteer_worker.lease import LeaseKeeper
 from muleteer_worker.outage import Outage
 from muleteer_worker.resident import Residents
@@ -43,6 +44,7 @@ class ClaimLoop:
         self._pulse = pulse
         self._stopping = stopping
         self._outage = Outage()
+        self._costs = Costs(consumer)
         self._first = 0
         self._claimed_at = 0.0
         self._tidy_at = 0.0
@@ -73,6 +75,9 @@ class ClaimLoop:
         specs = self._residents.specs
         self._residents.tick()
         self._found_nothing = self._found_nothing and self._residents.specs is specs
+        for spec in self._residents.specs:
+            self._costs.begin(spec.name, spec.max_rows)
+        self._costs.share()
         count_given_back(self._consumer.reap(self._residents.specs))
 
     def _next(self) -> Claim | None:
@@ -169,7 +174,10 @@ class ClaimLoop:
                     return False
             else:
                 self._outage.over()
-                tally(claim.queue).finished(report, max(0.0, time.time() - self._claimed_at))
+                seconds = max(0.0, time.time() - self._claimed_at)
+                tally(claim.queue).finished(report, seconds)
+                if batch.whole:
+                    self._costs.observe(claim.queue, batch.rows, seconds)
                 self._log_failures(claim, batch.outcomes)
                 return asking
 

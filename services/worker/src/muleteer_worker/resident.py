@@ -113,7 +113,14 @@ def read_left_behind(catalog: Catalog, pool: str, queues: Iterable[str]) -> list
 
 def _plan(catalog: Catalog, model: str, version: str) -> Plan:
     entry = catalog.models[model]
-    spec = QueueSpec(queue_name(model, version), entry.batching.max_rows, entry.max_deliveries)
+    batching = entry.batching
+    spec = QueueSpec(
+        queue_name(model, version),
+        batching.max_rows,
+        entry.max_deliveries,
+        batching.batch_share,
+        batching.target_batch_seconds,
+    )
     uri = catalog.version_uri(model, version)
     return Plan(model, version, uri, entry.allow_unsafe, spec, entry.predict_timeout)
 
