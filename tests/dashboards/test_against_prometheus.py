@@ -27,7 +27,7 @@ MODEL_SHOWN = {"Load failures": "broken"}
 
 EXPECTED_ALERTS = {
     "MuleteerErrorRateHigh": "`broken` is asked for, and texts raise",
-    "MuleteerQueueFull": "`parked` takes three jobs and is asked for more",
+    "MuleteerOverloaded": "`parked` takes three jobs and is asked for more",
     "MuleteerNoWorker": "the pool of `parked` has none",
     "MuleteerVersionWithoutReadyWorker": "`parked` has jobs, `broken` has traffic",
     "MuleteerVersionFailed": "`broken` has the wrong checksum",
@@ -156,7 +156,7 @@ def test_the_panels_show_what_has_happened(scene: Scene) -> None:
     assert seen("overview", "Requests by status", "status") >= {("200",), ("202",), ("422",), ("500",)}
     assert seen("overview", "Requests by mode", "mode") == {("sync",), ("wait",), ("async",)}
     reasons = seen("overview", "Refused requests by reason", "reason")
-    assert reasons >= {("ValidationFailed",), ("NotFound",), ("QueueFull",)}
+    assert reasons >= {("ValidationFailed",), ("NotFound",), ("queue_full",)}
     assert seen("overview", "Jobs ended by outcome", "outcome") >= {("finished",), ("failed",), ("dead",)}
     assert seen("overview", "Catalog files read", "outcome") == {("ok",), ("refused",)}
     assert seen("overview", "Webhooks", "outcome") == {("delivered",), ("failed",)}

@@ -44,7 +44,8 @@ def requests() -> list[Panel]:
         ),
         course(
             "Refused requests by reason",
-            "Requests refused before they became a job. QueueFull is ours to solve, the others are callers' mistakes.",
+            "Requests refused before they became a job. deadline, loading, in_progress and queue_… are ours to solve; "
+            "the others are callers' mistakes, or more than a client may send (rate, concurrency).",
             REQUESTS_A_SECOND,
             Query(total(rate("muleteer_rejected_total"), "reason"), "{{reason}}"),
             stacked="normal",
@@ -120,6 +121,22 @@ def queue() -> list[Panel]:
             SECONDS,
             Query(
                 f"max by (model, version) ({series('muleteer_queue_oldest_seconds', MODEL)})", "{{model}} {{version}}"
+            ),
+        ),
+        course(
+            "Predicted wait by model version",
+            "Seconds until a request that arrives now is in a worker's hands, from what waits and what batches cost. "
+            "Requests that it makes too late are refused.",
+            SECONDS,
+            Query(f"max by (model, version) ({series('muleteer_queue_wait_seconds', MODEL)})", "{{model}} {{version}}"),
+        ),
+        course(
+            "Jobs accepted and ended",
+            "What Redis accounts for, a second: accepted jobs end as finished, failed, canceled or expired.",
+            PER_SECOND,
+            Query(
+                total(once(rate("muleteer_jobs_accounted_total", MODEL), "model", "version", "event"), "event"),
+                "{{event}}",
             ),
         ),
         course(
