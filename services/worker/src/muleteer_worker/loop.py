@@ -55,9 +55,13 @@ class ClaimLoop:
         claim: Claim | None = None
         while claim is not None or not self._stopping():
             now = self._pulse.turned_at = time.monotonic()
+            self._residents.in_hand = claim.queue if claim is not None else ""
             if now >= self._tidy_at or self._residents.load_ended.is_set():
                 self._tidy_at = now + TIDY_SECONDS
                 self._try(self._tidy)
+            elif claim is None and self._consumer.rung and self._residents.cold:
+                # The bell rang for a version that this process does not hold.
+                self._try(self._look_for_demand)
             claim = self._serve(claim) if claim is not None else self._try(self._next)
 
     def _try(self, step: Callable[[], Claim | None]) -> Claim | None:
@@ -73,20 +77,25 @@ class ClaimLoop:
         specs = self._residents.specs
         self._residents.tick()
         self._found_nothing = self._found_nothing and self._residents.specs is specs
-        count_given_back(self._consumer.reap(self._residents.specs))
+        # Also of cold versions: there may be no other worker that looks after them.
+        count_given_back(self._consumer.reap(self._residents.known_specs))
+
+    def _look_for_demand(self) -> None:
+        self._consumer.rung = False
+        self._residents.turn(woken=True)
 
     def _next(self) -> Claim | None:
         """Return the next claim; None after a while without one."""
         if self._claim_in_doubt:
             # A claim whose answer was lost holds jobs that nobody runs. They need not wait for their leases to end.
-            count_given_back(self._consumer.release_own(self._residents.specs))
+            count_given_back(self._consumer.release_own(self._residents.known_specs))
             self._claim_in_doubt = False
         specs = self._rotated()
-        if not specs:
+        if not specs and not self._residents.cold:
             self._residents.load_ended.wait(LOADING_SECONDS)
             return None
         self._claim_in_doubt = True
-        if self._found_nothing:
+        if self._found_nothing or not specs:
             return self._note(self._consumer.wait_and_claim(specs, self._patience))
         return self._note(self._consumer.claim(specs))
 
@@ -104,9 +113,10 @@ class ClaimLoop:
     def _patience(self) -> float:
         """Longest sleep at the bell, in seconds.
 
-        A token is lost on a worker that does not serve its version yet, so that while one loads the sleep is short.
+        A token is lost on a worker that does not serve its version yet, so that while one loads the sleep is short. So
+        it is among workers under a memory budget, which hold different versions.
         """
-        return LOADING_SECONDS if self._residents.loading else BELL_SECONDS
+        return LOADING_SECONDS if self._residents.loading or self._residents.cold else BELL_SECONDS
 
     def _rotated(self) -> tuple[QueueSpec, ...]:
         """Return the queues, beginning after the one that began last time: none is always last."""
@@ -124,6 +134,7 @@ class ClaimLoop:
             numbers.claimed(claim)
             return None
         self._keeper.held = claim
+        self._residents.touch(claim.queue)
         batch = self._predict(claim)
         asked = self._finish(claim, batch)
         self._keeper.held = None

@@ -48,3 +48,8 @@ def versions_key(model: str) -> str:
 def stats_key(queue: str) -> str:
     """Return the hash of a queue's running totals: jobs, rows and seconds of predict."""
     return f"muleteer:stats:{queue}"
+
+
+def holders_key(queue: str) -> str:
+    """Return the set of workers that hold a model version and may let it go again."""
+    return f"muleteer:holders:{queue}"
