@@ -103,7 +103,7 @@ def watched(worker: Service) -> Iterator[list[tuple[int, float]]]:
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.02):
+        while not done.wait(0.1):
             seen.append((child.memory_info().rss, counted(worker, "muleteer_resident_bytes")))
 
     thread = threading.Thread(target=watch)
@@ -130,8 +130,8 @@ async def test_many_models_share_a_worker_that_has_room_for_few(system: System) 
                 assert await ask(side, job(name), job(HOT, name)) == [answer(name), answer(HOT, name)]
             # All at once.
             assert await ask(side, *(job(name) for name in NAMES)) == [answer(name) for name in NAMES]
-    grown = max(rss for rss, _ in seen) - before
-    assert grown < BUDGET - SIZE + 2 * SIZE, f"{grown / MB:.0f} MB beside the pinned one"
+    grown = max(rss for rss, _ in seen) - before + SIZE  # the pinned one was there before
+    assert grown < BUDGET + SIZE, f"{grown / MB:.0f} MB"
     assert 4 * SIZE < max(said for _, said in seen) <= BUDGET
     assert len(resident(worker)) <= 8
     # 45 models and 8 places, twice: most went again, and only to come back in the second round.
@@ -167,7 +167,7 @@ async def test_a_cold_version_is_loaded_by_one_of_two_workers(system: System, co
     await until(lambda: connection.zcard("muleteer:workers:default") == 2)
     async with gateway_side(system.valkey.url) as side:
         for name in NAMES[:6]:
-            assert await ask(side, *[job(name)] * 1) == [answer(name)]
+            assert await ask(side, job(name)) == [answer(name)]
         for _ in range(5):  # whoever wakes for them, they go to who has them
             assert await ask(side, *(job(name) for name in NAMES[:6])) == [answer(name) for name in NAMES[:6]]
     assert [loads(worker, name) for name in NAMES[:6]] == [1] * 6

@@ -25,6 +25,9 @@ BELL_SECONDS = 1.0
 LOADING_SECONDS = 0.1
 """Longest sleep while a version loads, so that it serves as soon as it is ready."""
 
+LOOK_SECONDS = 0.1
+"""While it has work, how soon after another a look for cold versions' jobs is worth it."""
+
 
 class ClaimLoop:
     """One process's loop. ``stopping`` turns true when it is to end: the batches in hand are finished first."""
@@ -49,6 +52,9 @@ class ClaimLoop:
         self._claim_in_doubt = False
         self._found_nothing = False
         """The last claim found every queue empty: only the bell is worth waiting for."""
+        self._called = False
+        """The bell has rung since cold versions were looked after."""
+        self._looked_at = 0.0
 
     def run(self) -> None:
         """Serve until stopping. RedisErrors are outlived; whatever else goes wrong ends the process."""
@@ -59,8 +65,8 @@ class ClaimLoop:
             if now >= self._tidy_at or self._residents.load_ended.is_set():
                 self._tidy_at = now + TIDY_SECONDS
                 self._try(self._tidy)
-            elif claim is None and self._consumer.rung and self._residents.cold:
-                # The bell rang for a version that this process does not hold.
+            elif self._called and self._residents.cold and (claim is None or now >= self._looked_at + LOOK_SECONDS):
+                self._called, self._looked_at = False, now
                 self._try(self._look_for_demand)
             claim = self._serve(claim) if claim is not None else self._try(self._next)
 
@@ -81,7 +87,7 @@ class ClaimLoop:
         count_given_back(self._consumer.reap(self._residents.known_specs))
 
     def _look_for_demand(self) -> None:
-        self._consumer.rung = False
+        """Look whether the bell has rung for a version that this process does not hold."""
         self._residents.turn(woken=True)
 
     def _next(self) -> Claim | None:
@@ -107,6 +113,7 @@ class ClaimLoop:
         self._claim_in_doubt = False
         self._claimed_at = time.time()
         self._found_nothing = claim is None
+        self._called = self._called or self._consumer.rung
         return claim
 
     @property

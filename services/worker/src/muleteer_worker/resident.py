@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from muleteer.catalog.source import CatalogSource
 from muleteer.errors import ModelLoadError
@@ -205,7 +206,7 @@ class Residents:
         )
         resident.load.add_done_callback(self._load_done)
 
-    def _load_done(self, _: Future[LoadedVersion]) -> None:
+    def _load_done(self, _: Future[Any]) -> None:
         self.load_ended.set()
 
     def _take(self, resident: Resident, load: Future[LoadedVersion]) -> None:
