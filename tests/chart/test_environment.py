@@ -84,6 +84,20 @@ def test_settings_of_production_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert worker.drain_seconds == 120
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(0, 0), (2_000_000_000, 2_000_000_000), ("500Mi", 500 * 1024**2), ("1.5G", 1_500_000_000), ("2Ti", 2 * 1024**4)],
+)
+def test_a_memory_budget_arrives_in_bytes(
+    given: int | str, read: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifests = render({"pools": {"many": {"maxResidentBytes": given}}})
+    with monkeypatch.context() as patch:
+        assert load(pod(manifests, "worker", "many"), patch, tmp_path).max_resident_bytes == read
+    with monkeypatch.context() as patch:
+        assert load(pod(manifests, "worker", "default"), patch, tmp_path).max_resident_bytes == 0
+
+
 def test_settings_of_any_kind_arrive_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given = {
         "accessLog": False,

@@ -143,6 +143,12 @@ VERSION_FAILED = Gauge(
     ["model", "version"],
     registry=GATEWAY,
 )
+VERSION_COLD = Gauge(
+    "muleteer_version_cold",
+    "1 while no worker process has the version and one loads it when it is asked for, else 0.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
 TRAFFIC_SHARE = Gauge(
     "muleteer_model_traffic_share",
     "Share (0 to 1) of the requests without a version that the catalog gives to this one.",
@@ -263,6 +269,31 @@ MODEL_LOAD_FAILURES = Counter(
     "Model versions that could not be made ready, by reason.",
     ["model", "version", "reason"],
     registry=WORKER,
+)
+MODEL_EVICTIONS = Counter(
+    "muleteer_model_evictions_total",
+    "Times a model version was unloaded to make room for another under the memory budget.",
+    ["model", "version"],
+    registry=WORKER,
+)
+MODEL_RESIDENT_BYTES = Gauge(
+    "muleteer_model_resident_bytes",
+    "Memory that a model version takes in the processes of this pod, as measured; 0 when it is not resident.",
+    ["model", "version"],
+    registry=WORKER,
+    multiprocess_mode="livesum",
+)
+RESIDENT_BYTES = Gauge(
+    "muleteer_resident_bytes",
+    "Memory that all model versions take in the processes of this pod, as measured.",
+    registry=WORKER,
+    multiprocess_mode="livesum",
+)
+RESIDENT_BYTES_LIMIT = Gauge(
+    "muleteer_resident_bytes_limit",
+    "Memory that all model versions may take in the processes of this pod; 0 is no limit.",
+    registry=WORKER,
+    multiprocess_mode="livesum",
 )
 WORKER_RESTARTS = Counter(
     "muleteer_worker_restarts_total",

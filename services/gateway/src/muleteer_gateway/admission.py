@@ -1,5 +1,7 @@
 """Admission: what cannot be answered in time is refused at the door, with the time after which it can be."""
 
+from collections.abc import Callable
+
 from muleteer.errors import MuleteerError, OverloadedError, TooManyRequestsError
 from muleteer.queue.producer import NewJob, Refusal
 from muleteer_gateway.load import Load, QueueLoad
@@ -15,8 +17,10 @@ ROOM = 0.1
 class Admission:
     """Decides on each job before it is enqueued, from what is known of the load: without a round trip."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, wish: Callable[[str, str], None]) -> None:
+        """``wish`` is told the pool and the queue of a version that should be loaded though no job waits for it."""
         self._load = load
+        self._wish = wish
 
     def refusal(self, job: NewJob, served: ServedVersion, prefer: Preference) -> OverloadedError | None:
         """Return why a job is not to be enqueued; None when it may be, or when nothing is known of the load.
@@ -28,6 +32,16 @@ class Admission:
         load = self._load.queues.get(job.queue)
         if load is None:
             return None
+        deadline, loading = deadline_of(prefer, served), load.service.load_seconds
+        if deadline is not None and loading > deadline:
+            self._wish(load.service.pool, job.queue)
+            return _overloaded(
+                f"Version {served.version} of model {served.model} is not loaded now, that takes {loading:.1f} s and the "
+                f"caller waits {deadline:g} s: it is loaded meanwhile, try later.",
+                "loading",
+                loading,
+                loading,
+            )
         interactive = job.job_class == "interactive"
         wait = load.wait_seconds(job.rows, job.client, interactive=interactive)
         total = load.total_seconds(job.rows, job.client, interactive=interactive)
@@ -42,7 +56,6 @@ class Admission:
                 wait - limit,
                 wait,
             )
-        deadline = deadline_of(prefer, served)
         if deadline is not None and total > deadline:
             return _overloaded(
                 f"The answer would take {total:.1f} s and the caller waits {deadline:g} s: try later, or send "

@@ -12,6 +12,7 @@ from muleteer.metrics import (
     QUEUE_OLDEST,
     QUEUE_WAIT,
     TRAFFIC_SHARE,
+    VERSION_COLD,
     VERSION_FAILED,
     VERSION_READY_WORKERS,
     WORKERS,
@@ -58,6 +59,7 @@ class SystemGauges:
         """Show the state of each version, as its workers tell it, and its part of the traffic."""
         ready: Values = {}
         failed: Values = {}
+        cold: Values = {}
         shares: Values = {}
         for model in models:
             targets = model.entry.targets()
@@ -69,9 +71,11 @@ class SystemGauges:
                 served = model.versions.get(version)
                 unread = served is not None and bool(served.problem)  # this gateway cannot ask it
                 failed[labels] = float(unread or set(states) == {"failed"})
+                cold[labels] = float(version in model.cold)
                 shares[labels] = targets.get(version, 0.0) / total
         self._show(VERSION_READY_WORKERS, ready)
         self._show(VERSION_FAILED, failed)
+        self._show(VERSION_COLD, cold)
         self._show(TRAFFIC_SHARE, shares)
 
     def _show(self, gauge: Gauge, values: Values) -> None:

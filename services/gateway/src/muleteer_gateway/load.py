@@ -19,6 +19,8 @@ class Service:
     max_rows: int
     target_seconds: float
     batch_share: float
+    load_seconds: float = 0.0
+    """Seconds until a worker will have loaded it; 0 when one has, or when that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from muleteer_gateway.load import Load, QueueLoad
 from muleteer_gateway.openapi import PROBLEM_RESPONSES
 from muleteer_gateway.served import ServedModel
 
-_V1_STATES = {"ready": "AVAILABLE", "loading": "LOADING", "failed": "FAILED", "retired": "RETIRED"}
+_V1_STATES = {"ready": "AVAILABLE", "loading": "LOADING", "cold": "COLD", "failed": "FAILED", "retired": "RETIRED"}
+"""COLD is ours: TensorFlow Serving has no state for a version that is loaded when it is asked for. Its nearest, START,
+tells clients to wait for a load that nobody has asked for."""
 
 
 def model_routes(gateway: Gateway) -> APIRouter:
@@ -42,7 +44,8 @@ def _summary(model: ServedModel) -> dict[str, Any]:
         "default": model.entry.default or next(iter(targets)),
         "route": model.entry.route,
         "pool": model.entry.pool,
-        "ready": any(version in model.ready for version in targets),
+        # A cold version answers as well, once it is loaded: whoever waits for this would wait for ever.
+        "ready": any(version in model.ready or version in model.cold for version in targets),
     }
 
 

@@ -251,6 +251,28 @@ def workers() -> list[Panel]:
             SECONDS,
             Query(mean("muleteer_model_load_seconds", MODEL, by=("model",), window="$__range"), "{{model}}"),
         ),
+        course(
+            "Memory of models by pod",
+            "What resident versions take, as measured, beside what they may take in a pool with a memory budget (0: "
+            "there is none).",
+            BYTES,
+            Query(total(series("muleteer_resident_bytes"), "pod"), "{{pod}}"),
+            Query(total(series("muleteer_resident_bytes_limit"), "pod"), "{{pod}} limit"),
+        ),
+        course(
+            "Memory by model",
+            "What the versions of each model take in all processes together, as measured.",
+            BYTES,
+            Query(total(series("muleteer_model_resident_bytes", MODEL), "model"), "{{model}}"),
+            stacked="normal",
+        ),
+        course(
+            "Versions unloaded to make room",
+            "Under a memory budget: versions of each model unloaded for others, in each interval. Models that come and "
+            "go all the time need a larger budget, or more workers.",
+            NUMBER,
+            Query(total(increase("muleteer_model_evictions_total", MODEL), "model"), "{{model}}"),
+        ),
     ]
 
 

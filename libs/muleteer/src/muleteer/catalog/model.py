@@ -61,6 +61,9 @@ class ModelEntry(Strict):
         "instance", description="What a plain body is: one instance, or an object of id -> instance"
     )
     pool: ModelName = Field("default", description="Worker pool that serves the model")
+    pinned: bool = Field(
+        False, description="Always resident: loaded at start and never unloaded, in a pool with a memory budget"
+    )
     timeout: float = Field(30.0, gt=0, le=86_400, description="Seconds a caller waits by default")
     predict_timeout: float = Field(300.0, gt=0, description="Seconds after which a predict call is given up as hung")
     max_deliveries: int = Field(

@@ -143,6 +143,8 @@ class Consumer:
         self._behind_bell = False
         self.costs: dict[str, Cost] = {}
         """What batches of each queue are known to cost: they bound the next claim."""
+        self.rung = False
+        """The claim that was taken last had waited for the bell, and the bell rang."""
         self._refusal = rqformat.exc_string(REFUSAL)
 
     def claim(self, queues: Sequence[QueueSpec]) -> Claim | None:
@@ -188,8 +190,7 @@ class Consumer:
 
     def take(self) -> Claim | None:
         """Return the batch that ``finish_and_ask`` asked for; None when the queues are empty."""
-        if self._behind_bell:
-            self._line.read()
+        self.rung = self._behind_bell and self._line.read() is not None
         return _read_claim(self._line.read(), self._execution_id)
 
     def _settle(
@@ -233,8 +234,8 @@ class Consumer:
     def report_version(self, model: str, version: str, report: dict[str, Any] | None) -> None:
         """Publish what this worker says of a model version; None takes it back.
 
-        ``report`` holds ``state`` (loading, ready, failed or retired), ``reason``, ``message`` and ``at``. A report
-        is believed while its worker is alive.
+        ``report`` holds ``state`` (cold, loading, ready, failed or retired), ``reason``, ``message`` and ``at``, and
+        ``load_seconds`` and ``bytes``, null while they are not known. A report is believed while its worker is alive.
         """
         key, field = versions_key(model), f"{version}|{self.pool}|{self.worker}"
         if report is None:

@@ -111,6 +111,10 @@ class Jobs:
         status = await script("cancel").call_async(self._connection, job_id, rqformat.timestamp())
         return status.decode() if status else None
 
+    async def wish(self, pool: str, queue: str) -> None:
+        """Have a version loaded by a worker of its pool though no job waits for it."""
+        await script("wish").call_async(self._connection, pool, queue)
+
     async def abandon(self, job_ids: Sequence[str]) -> None:
         """Let jobs go whose callers went away: those that are queued and not kept are dropped instead of computed."""
         await script("abandon").call_async(self._connection, *job_ids)

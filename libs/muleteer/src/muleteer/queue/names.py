@@ -78,3 +78,8 @@ def lane_name(queue: str, job_class: JobClass, client: str) -> str:
     if client:
         return f"{queue}:{job_class}:@{client}"
     return queue if job_class == "interactive" else f"{queue}:{job_class}"
+
+
+def holders_key(queue: str) -> str:
+    """Return the set of workers that hold a model version and may let it go again."""
+    return f"muleteer:holders:{queue}"
