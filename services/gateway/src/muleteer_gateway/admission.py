@@ -36,7 +36,7 @@ class Admission:
         if deadline is not None and loading > deadline:
             self._wish(load.service.pool, job.queue)
             return _overloaded(
-                f"Version {served.version} of model {served.model} is not loaded now, that takes {loading:.1f} s and the "
+                f"Version {served.version} of model {served.model} is not loaded, that takes {loading:.1f} s and the "
                 f"caller waits {deadline:g} s: it is loaded meanwhile, try later.",
                 "loading",
                 loading,
@@ -44,8 +44,7 @@ class Admission:
             )
         interactive = job.job_class == "interactive"
         wait = load.wait_seconds(job.rows, job.client, interactive=interactive)
-        total = load.total_seconds(job.rows, job.client, interactive=interactive)
-        if not wait or total is None:
+        if not wait:
             return None
         limit = served.entry.limits.max_queue_seconds
         if limit is not None and wait > limit:
@@ -56,6 +55,7 @@ class Admission:
                 wait - limit,
                 wait,
             )
+        total = load.seconds_to_end(job.rows, wait)
         if deadline is not None and total > deadline:
             return _overloaded(
                 f"The answer would take {total:.1f} s and the caller waits {deadline:g} s: try later, or send "
@@ -69,7 +69,8 @@ class Admission:
     def eta_seconds(self, job: NewJob) -> float | None:
         """Predict when a job that was enqueued just now ends, in seconds from now; None while nothing is known."""
         load = self._load.queues.get(job.queue)
-        return None if load is None else load.total_seconds(job.rows, job.client, interactive=False)
+        wait = load.wait_seconds(job.rows, job.client, interactive=False) if load is not None else None
+        return None if load is None or wait is None else load.seconds_to_end(job.rows, wait)
 
     def explain(self, job: NewJob, refusal: Refusal, served: ServedVersion) -> MuleteerError:
         """Return the error that answers what the queue itself refused."""

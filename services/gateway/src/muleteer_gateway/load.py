@@ -144,12 +144,11 @@ class QueueLoad:
         # Whoever finds all workers at work waits for half a batch of theirs on average.
         return seconds / workers + (self._batch_seconds_of(self.running_rows / workers) / 2 if busy else 0.0)
 
-    def total_seconds(self, rows: int, client: str = "", *, interactive: bool = True) -> float | None:
-        """Predict when instances that are enqueued now are done, in seconds from now."""
-        wait = self.wait_seconds(rows, client, interactive=interactive)
+    def seconds_to_end(self, rows: int, wait: float) -> float:
+        """Predict when instances are done that wait for so many seconds, in seconds from now."""
         cost = self.state.cost
-        if wait is None or cost is None:
-            return None
+        if cost is None:
+            return wait
         # Where others wait too, its batch will be a full one.
         return wait + max(cost.seconds(rows, self._batch_rows), self._batch_seconds if wait else 0.0)
 
