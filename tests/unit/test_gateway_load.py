@@ -179,6 +179,33 @@ def test_versions_are_shown_by_what_their_workers_say() -> None:
     assert shown("muleteer_version_ready_workers") == {}
 
 
+@pytest.mark.parametrize(
+    ("said", "state", "cold"),
+    [
+        (["cold", "cold"], "cold", 1),
+        (["cold", "loading"], "loading", 0),
+        (["cold", "ready"], "ready", 0),
+        (["failed", "cold"], "cold", 1),
+        (["retired", "failed"], "failed", 0),
+    ],
+)
+def test_a_version_is_cold_while_no_worker_has_it_and_one_may_load_it(said: list[str], state: str, cold: int) -> None:
+    model = served(v1=said, v2=["ready"])
+    model.take_reports(model.reports)
+    assert model.state("v1")[0] == state
+    SystemGauges().show_versions([model])
+    assert shown("muleteer_version_cold")["gauged", "v1"] == cold
+
+
+def test_cold_versions_get_their_share_of_the_traffic() -> None:
+    model = served(v1=["cold"], v2=["ready"])
+    model.take_reports(model.reports)
+    assert {model.default().version for _ in range(200)} == {"v1", "v2"}
+    # A target that fails while it is cold leaves the traffic to what was ready before.
+    model.take_reports({"v1": [{"state": "failed"}], "v2": [{"state": "ready"}]})
+    assert {model.default().version for _ in range(50)} == {"v2"}
+
+
 def test_a_version_whose_manifest_the_gateway_cannot_read_is_failed_whatever_its_workers_say() -> None:
     model = served(v1=["ready"], v2=["ready"])
     model.versions["v2"].problem = "model.yaml is missing"
