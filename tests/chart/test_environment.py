@@ -71,7 +71,7 @@ def test_settings_of_production_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path
         gateway = load(pod(manifests, "gateway"), patch, tmp_path)
     assert gateway.redis_url == "rediss://redis.example.com:6380/0"
     assert gateway.redis.startswith("rediss://muleteer:muleteer-redis-content@redis.example.com:6380/0?ssl_ca_certs=")
-    assert gateway.keys == (b"muleteer-api-keys-content",)
+    assert list(gateway.keys) == [b"muleteer-api-keys-content"]
     assert gateway.callback_secret.get_secret_value() == "muleteer-callbacks-content"
     assert gateway.callback_host_names == {"hooks.example.com"}
     assert gateway.max_body_bytes == 52_428_800
