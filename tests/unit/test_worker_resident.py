@@ -233,8 +233,6 @@ def test_under_a_budget_only_pinned_versions_are_loaded_at_the_start(world: Worl
     assert world.residents.missing() == ""
     assert world.residents.cold
     world.catalog("1", pinned=True)
-    wait_until(lambda: world.states() == {"1": "loading"})
-    assert world.residents.missing() == "loading m 1"
     world.wait(v1="ready")
     assert not world.residents.cold
 
