@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from support.chaos.plan import KINDS, plan
-from support.chaos.round import Appendfsync, run_round
+from support.chaos.round import Appendfsync, report, run_round
 
 
 @pytest.mark.timeout(0)
 async def test_chaos(tmp_path: Path, appendfsync: Appendfsync, seed: int, seconds: float) -> None:
     book = await run_round(tmp_path, appendfsync, seed, seconds)
+    if book.violations:
+        pytest.fail(report(book, seed, seconds), pytrace=False)
     # Nobody was kept from calling: a round in which little was asked proves little.
     assert len(book.promises) > seconds
     assert sum(book.answered.values()) > 10 * seconds
