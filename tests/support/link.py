@@ -10,7 +10,8 @@ from muleteer.embedded import HOST
 class _Way:
     """One direction of a connection: what is on its way, and when it is due."""
 
-    def __init__(self, link: "Link") -> None:
+    def __init__(self, link: "Link", *, answers: bool) -> None:
+        self._answers = answers
         self.sink: asyncio.Transport | None = None
         self.dead = False
         self._link = link
@@ -27,7 +28,7 @@ class _Way:
 
     def move(self) -> None:
         """Write what is due, unless the link stands still or the other side is not connected yet."""
-        if self.sink is None or self._link.stalled:
+        if self.sink is None or self._link.stalled or (self._answers and self._link.muted):
             return
         loop = asyncio.get_running_loop()
         while self._sent and self._sent[0][0] <= loop.time():
@@ -86,6 +87,8 @@ class Link:
         self.latency = 0.0
         """Seconds that everything takes on its way, each way."""
         self.stalled = False
+        self.muted = False
+        """What the target answers is held, what it is sent is not."""
         self.ways: set[_Way] = set()
         self._closed = False
         self._dialing: set[asyncio.Task[None]] = set()
@@ -134,14 +137,17 @@ class Link:
         for way in list(self.ways):
             way.move()
 
-    def heal(self) -> None:
-        """Undo every fault."""
-        self.latency = 0.0
-        self.open()
-        self.flow()
+    def mute(self) -> None:
+        """Let requests through but no answer, until ``lose_answers``."""
+        self.muted = True
+
+    def lose_answers(self) -> None:
+        """Reset every connection: what was asked since ``mute`` has been done, and nobody was told."""
+        self.cut()
+        self.muted = False
 
     def _accepted(self) -> _End:
-        to_server, to_client = _Way(self), _Way(self)
+        to_server, to_client = _Way(self, answers=False), _Way(self, answers=True)
         task = asyncio.create_task(self._dial(to_server, to_client))
         self._dialing.add(task)
         task.add_done_callback(self._dialing.discard)

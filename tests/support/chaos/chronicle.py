@@ -72,7 +72,9 @@ class Chronicle:
 
     def unreachable(self, gateway: int, since: float, until: float) -> bool:
         """Tell whether a request to a gateway between two moments may have lost its connection."""
-        mine = {"kill gateway": f"gateway-{gateway}"} | dict.fromkeys(("cut", "close"), f"client-gateway-{gateway}")
+        mine = {"kill gateway": f"gateway-{gateway}"} | dict.fromkeys(
+            ("cut", "close", "lose answers"), f"client-gateway-{gateway}"
+        )
         found = (event for event in self.events if mine.get(event.kind) == event.target)
         return any(event.overlaps(since - 0.2, until) for event in found)
 

@@ -37,6 +37,8 @@ class Faults:
             "kill valkey": self._kill_valkey,
             "stop valkey": self._stop_valkey,
             "cut": self._cut,
+            "lose answers": self._lose_answers,
+            "lose acceptances": self._lose_answers,
             "close": self._close,
             "stall": self._stall,
             "delay": self._delay,
@@ -118,6 +120,12 @@ class Faults:
 
     async def _cut(self, fault: Planned) -> None:
         self._arena.links[fault.target].cut()
+
+    async def _lose_answers(self, fault: Planned) -> None:
+        link = self._arena.links[fault.target]
+        link.mute()
+        await asyncio.sleep(fault.seconds)
+        link.lose_answers()
 
     async def _close(self, fault: Planned) -> None:
         link = self._arena.links[fault.target]
