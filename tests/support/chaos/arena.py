@@ -10,6 +10,7 @@ from typing import Literal, Self
 import psutil
 
 from muleteer.embedded import HOST, EmbeddedValkey
+from muleteer.startup import EXIT_WRONG_SETTING
 from support.chaos.clock import Clock
 from support.chaos.model import RESULT_TTL, CalcModel
 from support.chaos.plan import GATEWAYS, LEASE_SECONDS, PODS
@@ -99,15 +100,23 @@ class Arena:
         for pod, processes in zip(self.pods, PROCESSES, strict=True):
             await asyncio.to_thread(wait_until, lambda p=pod, n=processes: len(p.children()) == n, 30, "whole pods")
 
-    async def wait_listening(self, service: Service) -> None:
-        """Return once a service takes connections. Raises AssertionError if it ends instead."""
+    async def restart(self, service: Service) -> None:
+        """Start a service that was killed, and return once it takes connections.
+
+        One that ends because it finds a broken catalog is started again, as Kubernetes would. Raises AssertionError if
+        it ends for another reason.
+        """
 
         def listening() -> bool:
             assert service.process is not None
-            assert service.process.poll() is None, f"{service.module} ended: {service.log.read_text()[-2000:]}"
+            code = service.process.poll()
+            if code is not None:
+                assert code == EXIT_WRONG_SETTING, f"{service.module} ended: {service.log.read_text()[-2000:]}"
+                service.start()
             with socket.socket() as probe:
                 return probe.connect_ex((HOST, service.port)) == 0
 
+        await asyncio.to_thread(service.start)
         await asyncio.to_thread(wait_until, listening, READY_SECONDS, f"{service.module} listens")
 
 

@@ -145,6 +145,8 @@ class Caller:
         except (AssertionError, ValueError, KeyError) as error:
             self.book.violate(f"{what}: no problem document: {error!r}: {response.text[:300]}")
             return {"detail": response.text}
+        if response.status_code == 500 and "error_type" not in document:
+            self.book.violate(f"{what}: an error of its own: {document}")
         if response.status_code in (429, 503) and "retry-after" not in response.headers:
             self.book.violate(f"{what}: {response.status_code} without Retry-After: {document['detail']}")
         return document

@@ -101,8 +101,7 @@ class Faults:
         service = self._service(fault.target)
         await asyncio.to_thread(kill, service)
         await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(service.start)
-        await self._arena.wait_listening(service)
+        await self._arena.restart(service)
 
     async def _kill_valkey(self, fault: Planned) -> None:
         await asyncio.to_thread(self._arena.valkey.kill)
