@@ -12,6 +12,7 @@ import pytest
 
 from muleteer.queue.connection import connect
 from support.chaos.clock import Clock
+from support.link import Link
 from support.metrics import counted
 from support.models import ECHO, write_catalog, write_version
 from support.problems import problem
@@ -37,6 +38,22 @@ def system(tmp_path: Path) -> Iterator[System]:
 async def ask(client: httpx.AsyncClient, url: str, text: str, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await client.post(f"{url}/v1/models/echo:predict", json={"instances": [{"text": text}]}, headers=named)
+
+
+async def test_idle_connections_to_valkey_that_are_reset_cost_no_request(system: System) -> None:
+    async with Link(system.valkey.port) as link, httpx.AsyncClient(timeout=60) as client:
+        gateway = system.add_gateway(MULETEER_REDIS_URL=link.redis_url)
+        pod = system.add_worker(MULETEER_REDIS_URL=link.redis_url)
+        for service in (gateway, pod):
+            await asyncio.to_thread(service.wait_ready)
+        for n in range(20):
+            link.cut()
+            await asyncio.sleep(0.05)  # the gateway hears of it while it has nothing to send
+            answers = await asyncio.gather(
+                ask(client, gateway.url, f"sync {n}"), ask(client, gateway.url, f"async {n}", Prefer="respond-async")
+            )
+            assert [answer.status_code for answer in answers] == [200, 202], [answer.text for answer in answers]
+        assert await asyncio.to_thread(gateway.ready)
 
 
 async def test_while_valkey_stands_still_longer_than_an_answer_may_take_nobody_hangs(system: System) -> None:

@@ -1,10 +1,14 @@
 """A TCP line between two parts that can be cut, closed, slowed and stalled, as networks are."""
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from typing import Self
 
 from muleteer.embedded import HOST
+
+NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class _Way:
@@ -45,6 +49,8 @@ class _Way:
         if self._timer is not None:
             self._timer.cancel()
         if self.sink is not None:
+            if not self.sink.is_closing():  # to linger for no time is to end with a reset, as when a node has gone
+                self.sink.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             self.sink.abort()
 
     def _due(self) -> None:
