@@ -5,8 +5,8 @@ import math
 import pytest
 
 CI_SEEDS = (1, 2)
-CI_SECONDS = 30.0
-"""A schedule of this length takes about three quarters of a minute with its start and its end."""
+CI_SECONDS = 25.0
+"""A schedule of this length takes about three quarters of a minute on two cores, with its start and its end."""
 ROUND_SECONDS = 45.0
 LEAK_JOBS = 200_000
 MODES = ("everysec", "always")
