@@ -21,10 +21,10 @@ CHECKOV_STAMP := $(CHECKOV)/.installed
 
 PROJECT_FILES := uv.lock pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' \) 2>/dev/null)
-TESTS ?= tests/unit tests/chart tests/skaffold tests/integration tests/dashboards tests/images
+TESTS ?= tests/unit tests/chart tests/skaffold tests/integration tests/dashboards tests/images tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help sync kube-tools models demo test lint format bench bench-durability e2e dashboards chart-docs clean
+.PHONY: help sync kube-tools models demo test lint format bench bench-durability chaos e2e dashboards chart-docs clean
 
 help: ## Show what there is to make
 	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
@@ -34,6 +34,7 @@ help: ## Show what there is to make
 	@echo "make format           let ruff rewrite what it can"
 	@echo "make bench            measure speed and durability into benchmarks/results/ (ROUNDS=5 SECONDS=6)"
 	@echo "make bench-durability only the durability"
+	@echo "make chaos            five minutes of faults of every kind (MINUTES=60 for longer, SEED=7 for one seed)"
 	@echo "make sync             only set up .venv"
 	@echo "make kube-tools       fetch helm, kubectl and checkov for the chart's tests"
 	@echo "make e2e              install the chart on the cluster that KUBECONFIG names, and test it there"
@@ -103,6 +104,12 @@ format: $(SYNC_STAMP)
 # The dashboards' tests serve the example models.
 test: lint $(KUBE_STAMP) $(CHECKOV_STAMP) $(TRAIN_STAMP)
 	@$(BIN)/pytest $(TESTS)
+
+# With MINUTES only the schedules run; without, all of tests/chaos once. SECONDS is the length of one schedule.
+chaos: $(SYNC_STAMP)
+	@$(BIN)/pytest tests/chaos $(if $(MINUTES)$(SEED),--verbose -k test_chaos) $(if $(MINUTES),--chaos-minutes $(MINUTES)) \
+	  $(if $(SEED),--chaos-seed $(SEED)) $(if $(APPENDFSYNC),--chaos-appendfsync $(APPENDFSYNC)) \
+	  $(if $(filter-out file,$(origin SECONDS)),--chaos-seconds $(SECONDS))
 
 e2e: $(SYNC_STAMP) $(KUBE_STAMP)
 	@$(BIN)/pytest tests/e2e

@@ -117,7 +117,7 @@ class Predict:
                 return await self._await_kept(job.id, timeout, instances, prefer, target)
             reply = await self._await_reply(job, timeout)
             if reply is None:
-                return await self._out_of_time(job.id, instances, prefer, target, timeout)
+                return await self._out_of_time(job.id, served.version, instances, prefer, target, timeout)
             return answer_reply(job.id, served.version_header, reply, instances, target)
         except RefusedError as error:
             raise (refusal or self._gateway.admission.explain(job, error.refusal, served)) from None
@@ -159,13 +159,13 @@ class Predict:
             view = await self._look(job_id, watch=True)
             reply = view.as_reply() or await future
         except WaitTimeout:
-            return await self._out_of_time(job_id, instances, prefer, target, seconds)
+            return await self._out_of_time(job_id, view.version, instances, prefer, target, seconds)
         finally:
             self._gateway.replies.forget(job_id, future)
         return answer_reply(job_id, view.version.encode(), reply, instances, target)
 
     async def _out_of_time(
-        self, job_id: str, instances: Instances, prefer: Preference, target: Target, seconds: float
+        self, job_id: str, version: str, instances: Instances, prefer: Preference, target: Target, seconds: float
     ) -> Answer:
         """Keep a job whose caller's time is up, and hand out its URL: 202 if the caller set the time, else 504."""
         gateway = self._gateway
@@ -181,7 +181,7 @@ class Predict:
         finally:
             gateway.replies.forget(job_id, late)
         if reply is not None:
-            return answer_reply(job_id, view.version.encode() if view else b"", reply, instances, target)
+            return answer_reply(job_id, version.encode(), reply, instances, target)
         if prefer.mode == "wait" and view is not None:
             return answer_job(view, prefer)
         raise JobTimeoutError(

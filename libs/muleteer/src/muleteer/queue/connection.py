@@ -7,18 +7,53 @@ A peer that vanished without a word is noticed by TCP keepalive instead.
 """
 
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 KEEPALIVE = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
 """Seconds until the first probe, between probes, and probes without answer: a dead peer is known after 11 s."""
+
+
+class _NoticesReset(AbstractConnection):
+    """A connection that was reset while nothing was sent: uvloop raises RuntimeError when it is written to.
+
+    redis-py passes that on as it is. It is a lost connection like any other, and callers are to see it as one.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:  # redis-py has given the connection up by now
+            raise RedisConnectionError(f"The connection was lost: {error}") from error
+
+
+class _Connection(_NoticesReset, Connection):
+    pass
+
+
+class _SSLConnection(_NoticesReset, SSLConnection):
+    pass
+
+
+class _UnixDomainSocketConnection(_NoticesReset, UnixDomainSocketConnection):
+    pass
+
+
+_CLASSES: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Connection,
+    SSLConnection: _SSLConnection,
+    UnixDomainSocketConnection: _UnixDomainSocketConnection,
+}
 
 
 def _options(url: str, answer_seconds: float | None = None) -> dict[str, Any]:
@@ -44,4 +79,5 @@ def connect_async(url: str, connections: int = 64, answer_seconds: float | None 
     """
     options = _options(url, answer_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
     pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=10, **options)
+    pool.connection_class = _CLASSES[pool.connection_class]
     return AsyncRedis.from_pool(pool)
