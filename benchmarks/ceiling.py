@@ -1,0 +1,340 @@
+"""``python -m benchmarks.ceiling``: what one Redis carries, and what jobs, connections and idle processes cost it.
+
+Gateways and workers share this machine's cores with the server, so that it cannot be driven to its limit here. What is
+measured is the CPU that it uses for a job; its ceiling is one core of that (Redis runs commands on one thread).
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+
+import psutil
+import redis
+from rich.console import Console
+
+from benchmarks.cases import STATE, BenchmarkError
+from benchmarks.ceiling_parts import POOL, Counters, Setting, new_job, run_gateway, run_worker
+from benchmarks.report import Grid, write_results
+from benchmarks.simulation.real import RealPool, Sleeper, driving
+from muleteer.embedded import EmbeddedValkey
+from muleteer.errors import MuleteerError
+from muleteer.queue.connection import connect, connect_async
+from muleteer.queue.consumer import Consumer
+from muleteer.queue.ids import Ids
+from muleteer.queue.producer import NewJob, Producer, Refusal
+
+START_SECONDS = 30.0
+WARM_UP_SECONDS = 0.7
+STORED_JOBS = 5_000
+IDLE_PODS = (0, 1, 3)
+CONNECTIONS = 200
+
+BASE = Setting(gateways=2, workers=2, in_flight=128)
+SETTINGS = (
+    *(replace(BASE, in_flight=in_flight) for in_flight in (1, 8, 32, 128, 512)),
+    *(replace(BASE, max_rows=max_rows) for max_rows in (1, 8, 32)),
+    *(replace(BASE, gateways=gateways, in_flight=256 // gateways) for gateways in (1, 4, 8)),
+    *(replace(BASE, workers=workers) for workers in (1, 4, 8)),
+    replace(BASE, queues=8),
+    replace(BASE, input_bytes=2_000),
+    replace(BASE, kept=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one setting cost the server."""
+
+    setting: Setting
+    rate: float
+    """Jobs a second."""
+    jobs_a_claim: float
+    busy: float
+    """Part of one core that the server used."""
+    cpu_seconds: float
+    """Of the server, for one job."""
+    commands: float
+    """For one job, those inside Lua counted."""
+    reads: float
+    """Reads of the server from its connections, for one job."""
+
+    @property
+    def ceiling(self) -> float:
+        """Jobs a second that would use up one core."""
+        return 1.0 / self.cpu_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes of the server's memory for one thing."""
+
+    what: str
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What a system without requests asks of the server."""
+
+    pods: int
+    commands: float
+    """A second, those inside Lua counted."""
+    busy: float
+    connections: int
+
+
+def main() -> int:
+    """Measure, show and write ``results/ceiling.md``; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ceiling", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (%(default)s)")
+    arguments = parser.parse_args()
+    console = Console(soft_wrap=True)
+    STATE.mkdir(exist_ok=True)
+    try:
+        loads = []
+        for setting in SETTINGS:
+            loads.append(_load(setting, arguments.seconds))
+            console.print(f"{setting}: {loads[-1].rate:,.0f} jobs/s", highlight=False)
+        _write(console, loads, _stored(), _idle(), arguments.seconds)
+    except (BenchmarkError, MuleteerError) as error:
+        console.print(f"[bold red]The benchmark failed:[/] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+@contextmanager
+def _server() -> Iterator[EmbeddedValkey]:
+    # Not below /tmp, which may be memory: the append-only file belongs on a disk.
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=STATE) as folder, EmbeddedValkey(Path(folder)) as valkey:
+        yield valkey
+
+
+@contextmanager
+def _loaded(url: str, setting: Setting) -> Iterator[tuple[list[Counters], list[Counters]]]:
+    """Run the gateways and workers of a setting for the length of a block; yield what each group counts."""
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        gateways = [_start(stack, context, run_gateway, url, n, setting) for n in range(setting.gateways)]
+        workers = [_start(stack, context, run_worker, url, n, setting) for n in range(setting.workers)]
+        yield gateways, workers
+
+
+def _start(
+    stack: ExitStack,
+    context: SpawnContext,
+    target: object,
+    url: str,
+    number: int,
+    setting: Setting,
+) -> Counters:
+    counters = Counters(context.Value("q", 0, lock=True), context.Value("q", 0, lock=True))
+    process = context.Process(target=target, args=(url, number, setting, counters), daemon=True)  # type: ignore[arg-type]  # one of two functions
+    process.start()
+    stack.callback(_end, process)
+    return counters
+
+
+def _end(process: SpawnProcess) -> None:
+    process.kill()
+    process.join()
+
+
+def _load(setting: Setting, seconds: float) -> Load:
+    with _server() as valkey, _loaded(valkey.url, setting) as (gateways, workers), connect(valkey.url) as connection:
+        deadline = time.monotonic() + START_SECONDS
+        while not all(counters.jobs.value for counters in gateways) or not all(one.claims.value for one in workers):
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"{setting}: not every process has had a job within {START_SECONDS:g} s")
+            time.sleep(0.05)
+        time.sleep(WARM_UP_SECONDS)
+        process = _process(valkey)
+
+        def totals() -> tuple[float, float, int, int, int, int]:
+            times, stats = process.cpu_times(), connection.info("stats")
+            jobs, claims = sum(one.jobs.value for one in gateways), sum(one.claims.value for one in workers)
+            commands, reads = int(stats["total_commands_processed"]), int(stats["total_reads_processed"])
+            return time.monotonic(), times.user + times.system, jobs, claims, commands, reads
+
+        before = totals()
+        time.sleep(seconds)
+        after = totals()
+    elapsed, cpu, jobs, claims, commands, reads = (b - a for a, b in zip(before, after, strict=True))
+    if not jobs:
+        raise BenchmarkError(f"{setting}: no job was done")
+    return Load(setting, jobs / elapsed, jobs / claims, cpu / elapsed, cpu / jobs, commands / jobs, reads / jobs)
+
+
+def _process(valkey: EmbeddedValkey) -> psutil.Process:
+    if valkey.process is None:
+        raise BenchmarkError("Valkey is not running")
+    return psutil.Process(valkey.process.pid)
+
+
+class _Acceptance:
+    """Counts what Redis takes."""
+
+    def __init__(self, jobs: int) -> None:
+        self._left, self.all = jobs, asyncio.Event()
+
+    def accepted(self, job: NewJob) -> None:  # noqa: ARG002 - the protocol's signature
+        self._left -= 1
+        if not self._left:
+            self.all.set()
+
+    def refused(self, job: NewJob, refusal: Refusal) -> None:
+        raise BenchmarkError(f"{job.queue} refused a job: {refusal}")
+
+    def failed(self, job: NewJob, error: MuleteerError) -> None:
+        raise BenchmarkError(f"{job.queue}: {error}")
+
+
+async def _enqueue(url: str, setting: Setting, jobs: int) -> None:
+    async with connect_async(url) as client:
+        producer, ids, acceptance = Producer(client), Ids(), _Acceptance(jobs)
+        task = asyncio.create_task(producer.run())
+        ((version, queue),) = setting.names
+        for _ in range(jobs):
+            producer.submit(new_job(ids.take(), version, queue, "", setting), acceptance)
+        await acceptance.all.wait()
+        task.cancel()
+
+
+def _stored() -> list[Stored]:
+    found = []
+    for size in (100, 2_000):
+        setting = replace(BASE, input_bytes=size)
+        found.append(Stored(f"a queued job, input of {size:,} bytes", _memory_of_jobs(setting, finish=False)))
+    found.append(Stored("a kept result, input of 100 bytes", _memory_of_jobs(replace(BASE, kept=True), finish=True)))
+    with _server() as valkey, connect(valkey.url) as connection, ExitStack() as stack:
+        before = _used(connection)
+        for _ in range(CONNECTIONS):
+            stack.enter_context(redis.Redis.from_url(valkey.url)).ping()
+        found.append(Stored("an idle connection", (_used(connection) - before) / CONNECTIONS))
+    return found
+
+
+def _memory_of_jobs(setting: Setting, *, finish: bool) -> float:
+    with _server() as valkey, connect(valkey.url) as connection:
+        asyncio.run(_enqueue(valkey.url, setting, 1))  # queues and scripts are there from now on
+        before = _used(connection)
+        asyncio.run(_enqueue(valkey.url, setting, STORED_JOBS))
+        if finish:
+            _finish(valkey.url, setting)
+        return (_used(connection) - before) / STORED_JOBS
+
+
+def _finish(url: str, setting: Setting) -> None:
+    """Let a worker finish what is queued."""
+    context = multiprocessing.get_context("spawn")
+    ((_, queue),) = setting.names
+    with ExitStack() as stack, connect(url) as connection:
+        _start(stack, context, run_worker, url, 0, setting)
+        consumer, deadline = Consumer(connection, POOL, "counter"), time.monotonic() + START_SECONDS
+        while consumer.depth(queue):
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"the jobs of {queue} are not done within {START_SECONDS:g} s")
+            time.sleep(0.05)
+
+
+def _used(connection: redis.Redis) -> int:
+    return int(connection.info("memory")["used_memory"])
+
+
+def _idle() -> list[Idle]:
+    """Measure a real gateway and real worker pods, of one process and one model, that have nothing to do."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=STATE) as folder,
+        RealPool(Path(folder), Sleeper(load=0.0)) as pool,
+    ):
+        return [_idle_with(pool, pods) for pods in IDLE_PODS]
+
+
+def _idle_with(pool: RealPool, pods: int, seconds: float = 9.0) -> Idle:
+    asyncio.run(_start_pods(pool, pods))
+    with connect(pool.redis_url) as connection:
+
+        def totals() -> tuple[float, float, int]:
+            times, stats = _process(pool.valkey).cpu_times(), connection.info("stats")
+            return time.monotonic(), times.user + times.system, int(stats["total_commands_processed"])
+
+        before = totals()
+        time.sleep(seconds)
+        after = totals()
+        clients = int(connection.info("clients")["connected_clients"]) - 1
+    elapsed, cpu, commands = (b - a for a, b in zip(before, after, strict=True))
+    return Idle(pods, commands / elapsed, cpu / elapsed, clients)
+
+
+async def _start_pods(pool: RealPool, pods: int) -> None:
+    if pods > len(pool.pods):
+        async with driving(pool) as driver:
+            await driver.start_pods(pods - len(pool.pods))
+
+
+def _write(
+    console: Console, loads: Sequence[Load], stored: Sequence[Stored], idle: Sequence[Idle], seconds: float
+) -> None:
+    head = (
+        "gateways, workers, open each, max_rows",
+        "jobs/s",
+        "a claim",
+        "server CPU",
+        "us a job",
+        "commands",
+        "reads",
+    )
+    rows = [
+        (
+            _name(load.setting),
+            f"{load.rate:,.0f}",
+            f"{load.jobs_a_claim:.1f}",
+            f"{load.busy:.0%}",
+            f"{load.cpu_seconds * 1e6:.1f}",
+            f"{load.commands:.1f}",
+            f"{load.reads:.2f}",
+            f"{load.ceiling:,.0f}",
+        )
+        for load in loads
+    ]
+    grids = [
+        Grid("One Valkey under gateways and workers without a model", (*head, "1 / CPU"), rows),
+        Grid("Memory of the server", ("", "bytes"), [(one.what, f"{one.size:,.0f}") for one in stored]),
+        Grid(
+            "Idle: a gateway and worker pods, one process and one model each",
+            ("pods", "commands/s", "server CPU", "connections"),
+            [(f"{one.pods}", f"{one.commands:,.1f}", f"{one.busy:.2%}", f"{one.connections}") for one in idle],
+        ),
+    ]
+    intro = (
+        f"Simulated gateways (the real Producer and Replies) keep requests open, no-op workers (the real Consumer) "
+        f"finish them; {seconds:g} s each; Valkey with its append-only file, appendfsync everysec. Clients and server "
+        "share the cores, so that the server is not at its limit: 1 / CPU is what one core of it would carry."
+    )
+    raw = {
+        "loads": [asdict(load) for load in loads],
+        "stored": [asdict(one) for one in stored],
+        "idle": [asdict(one) for one in idle],
+    }
+    write_results(console, "ceiling", "What one Redis carries", intro, grids, raw)
+
+
+def _name(setting: Setting) -> str:
+    more = [f"{setting.queues} queues"] if setting.queues > 1 else []
+    more += ["results kept"] if setting.kept else []
+    more += [f"{setting.input_bytes:,} bytes"] if setting.input_bytes != BASE.input_bytes else []
+    numbers = f"{setting.gateways}, {setting.workers}, {setting.in_flight}, {setting.max_rows}"
+    return ", ".join([numbers, *more])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""The real pool that the simulation is held against: Valkey, a gateway, worker pods with a model that sleeps.
+
+Everything is real but Kubernetes: a controller of a few lines starts and stops pods as the autoscaler decides, by what
+the gateway's /backlog says.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import numpy as np
+
+from benchmarks.cases import BenchmarkError
+from benchmarks.simulation.autoscaler import Autoscaler, Look, Round
+from benchmarks.simulation.traffic import Seconds
+from muleteer.catalog.model import Batching, Catalog, ModelEntry, VersionEntry
+from muleteer.cli.folder_catalog import write_catalog
+from muleteer.cli.part import Part
+from muleteer.embedded import EmbeddedValkey, free_port
+from muleteer.errors import MuleteerError
+from muleteer.queue.connection import connect_async
+from muleteer.queue.ids import Ids
+from muleteer.queue.jobs import Jobs
+from muleteer.queue.names import queue_name
+from muleteer.queue.producer import NewJob, Producer, Refusal
+from muleteer.queue.replies import Replies, Reply
+from muleteer.repository.write import write_manifest
+
+MODEL, VERSION, POOL = "sleeper", "1", "default"
+SOURCE = """
+import time
+
+class Model:
+    def __init__(self):
+        time.sleep({load})
+
+    def predict(self, instances):
+        time.sleep({batch} + {row} * len(instances))
+        return [0] * len(instances)
+"""
+OBSERVE_SECONDS = 0.25
+START_SECONDS = 90.0
+ANSWER_SECONDS = 180.0
+STOP_SECONDS = 30.0
+LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Sleeper:
+    """A model whose cost is known, in seconds: sleeping costs no CPU, so that a noisy machine disturbs it little."""
+
+    batch: float = 0.04
+    row: float = 0.004
+    load: float = 3.0
+    max_rows: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RealRun:
+    """What a real run showed."""
+
+    waits: Seconds
+    """Seconds each job was in the queue, by the server's clock."""
+    replicas: list[tuple[float, int, int]]
+    """(second, pods wanted, pods ready) at each change of either."""
+    ended_at: float
+
+
+class RealPool:
+    """Valkey and a gateway in ``folder``, and pods as they are asked for. Use as a context manager."""
+
+    def __init__(self, folder: Path, sleeper: Sleeper) -> None:
+        self._folder, self._sleeper = folder, sleeper
+        self.valkey = EmbeddedValkey(folder / "valkey")
+        self._gateway: Part | None = None
+        self._leaving: list[Part] = []
+        self.pods: list[Part] = []
+        """Pods that are to stay, the oldest first."""
+        self.url = ""
+
+    @property
+    def redis_url(self) -> str:
+        """The Valkey's URL."""
+        return self.valkey.url
+
+    def __enter__(self) -> Self:
+        write_version(self._folder / "models" / MODEL / VERSION, self._sleeper)
+        entry = ModelEntry(versions={VERSION: VersionEntry()}, batching=Batching(max_rows=self._sleeper.max_rows))
+        write_catalog(Catalog(repository=str(self._folder / "models"), models={MODEL: entry}), self._catalog)
+        self.valkey.start()
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        own = {"MULETEER_GATEWAY_HOST": "127.0.0.1", "MULETEER_GATEWAY_PORT": str(port)}
+        self._gateway = self._part("gateway", "muleteer_gateway", own)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._ready():
+            self._gateway.check()
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"the gateway is not ready within {START_SECONDS:g} s")
+            time.sleep(LOOK_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        parts = [*self.pods, *self._leaving, *([self._gateway] if self._gateway else [])]
+        for part in parts:
+            part.process.terminate()
+        for part in parts:
+            part.drain(STOP_SECONDS)
+        self.valkey.stop()
+
+    def scale(self, replicas: int) -> None:
+        """Start pods, or have the newest drain, until there are so many."""
+        while len(self.pods) < replicas:
+            own = {"MULETEER_WORKER_HOST": "127.0.0.1", "MULETEER_WORKER_PORT": "0", "MULETEER_POOL": POOL}
+            self.pods.append(self._part("worker", "muleteer_worker", own))
+        while len(self.pods) > replicas:
+            pod = self.pods.pop()
+            pod.process.terminate()
+            self._leaving.append(pod)
+
+    def check(self) -> None:
+        """Raise PartFailedError when a part that is to run has ended."""
+        for part in [*self.pods, *([self._gateway] if self._gateway else [])]:
+            part.check()
+
+    @property
+    def _catalog(self) -> Path:
+        return self._folder / "catalog.yaml"
+
+    def _part(self, name: str, module: str, own: dict[str, str]) -> Part:
+        settings = {
+            "MULETEER_REDIS_URL": self.valkey.url,
+            "MULETEER_CATALOG": str(self._catalog),
+            "MULETEER_CACHE_DIR": str(self._folder / "cache"),
+            "MULETEER_LOG_LEVEL": "error",
+            "MULETEER_OBSERVE_SECONDS": str(OBSERVE_SECONDS),
+            "MULETEER_DRAIN_DELAY_SECONDS": "0",
+        }
+        return Part(name, module, settings | own, lambda _: None)
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5.0).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def write_version(folder: Path, sleeper: Sleeper) -> None:
+    """Write the sleeping model's version folder."""
+    folder.mkdir(parents=True)
+    code = SOURCE.format(load=sleeper.load, batch=sleeper.batch, row=sleeper.row)
+    (folder / "model.py").write_text(code)
+    values = {"framework": "python", "artifact": "model.py", "entrypoint": "model.py:Model"}
+    write_manifest(folder, {"name": MODEL, "version": VERSION, **values})
+
+
+class Driver:
+    """A gateway's side of the queue: sends jobs and hears how long they waited. Made by ``driving``."""
+
+    def __init__(self, pool: RealPool, jobs: Jobs, replies: Replies, producer: Producer) -> None:
+        self._pool, self._jobs, self._replies, self._producer = pool, jobs, replies, producer
+        self._ids = Ids()
+
+    def accepted(self, job: NewJob) -> None:
+        """Redis has the job."""
+
+    def refused(self, job: NewJob, refusal: Refusal) -> None:
+        """Redis did not take the job."""
+        self._replies.fail(job.id, BenchmarkError(f"a job was refused: {refusal.code} {refusal.detail}"))
+
+    def failed(self, job: NewJob, error: MuleteerError) -> None:
+        """Redis could not be asked."""
+        self._replies.fail(job.id, error)
+
+    async def send(self, jobs: int) -> list[Reply]:
+        """Send jobs in one call and return their replies."""
+        return await asyncio.gather(*(self._submit() for _ in range(jobs)))
+
+    async def ready_pods(self) -> int:
+        """Return how many pods have the model ready."""
+        seen = await self._jobs.observe([(MODEL, VERSION)], [POOL], [MODEL])
+        reports = seen.versions.get(MODEL, {}).get(VERSION, [])
+        return sum(report.get("state") == "ready" for report in reports)
+
+    async def start_pods(self, pods: int) -> list[float]:
+        """Start so many more pods at once; return after how many seconds each was ready."""
+        before = await self.ready_pods()
+        began = time.monotonic()
+        self._pool.scale(len(self._pool.pods) + pods)
+        took: list[float] = []
+        while len(took) < pods:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._pool.check()
+            elapsed = time.monotonic() - began
+            took += [elapsed] * (await self.ready_pods() - before - len(took))
+            if elapsed > START_SECONDS:
+                raise BenchmarkError(f"a worker pod is not ready within {START_SECONDS:g} s")
+        return took
+
+    async def stop_pods(self, replicas: int) -> None:
+        """Let pods drain until so many are left, and return when the others have gone."""
+        self._pool.scale(replicas)
+        deadline = time.monotonic() + STOP_SECONDS
+        while await self.ready_pods() > replicas:
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"worker pods do not end within {STOP_SECONDS:g} s")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def run(self, arrivals: Seconds, autoscaler: Autoscaler) -> RealRun:
+        """Send one job at each of ``arrivals`` (seconds from now) while the autoscaler decides about the pods."""
+        began = time.monotonic()
+        changes: list[tuple[float, int, int]] = []
+        async with (
+            httpx.AsyncClient(timeout=5.0) as client,
+            _beside(
+                self._note(began, changes),
+                *(self._control(began, one, client) for one in autoscaler.rounds),
+            ),
+        ):
+            waiting: list[asyncio.Task[Reply]] = []
+            for arrival in arrivals:
+                delay = began + float(arrival) - time.monotonic()
+                if delay > 0:
+                    await asyncio.sleep(delay)
+                waiting.append(asyncio.create_task(self._submit()))
+            replies = await asyncio.gather(*waiting)
+        return RealRun(np.array([reply.waited for reply in replies]), changes, time.monotonic() - began)
+
+    async def _submit(self) -> Reply:
+        job = NewJob(
+            id=self._ids.take(),
+            queue=queue_name(MODEL, VERSION),
+            model=MODEL,
+            version=VERSION,
+            pool=POOL,
+            input=b"[0]",
+            rows=1,
+            reply_to=DRIVER,
+            kept=False,
+            wait_limit=None,
+            timeout=300,
+            result_ttl=60,
+            failure_ttl=60,
+            max_queue_jobs=1_000_000,
+        )
+        future = self._replies.expect(job.id, ANSWER_SECONDS)
+        self._producer.submit(job, self)
+        reply = await future
+        if reply.status != "finished":
+            raise BenchmarkError(f"a job ended as {reply.status}: {reply.payload[:200]!r}")
+        return reply
+
+    async def _note(self, began: float, changes: list[tuple[float, int, int]]) -> None:
+        while True:
+            now = (len(self._pool.pods), await self.ready_pods())
+            if not changes or changes[-1][1:] != now:
+                changes.append((time.monotonic() - began, *now))
+            await asyncio.sleep(4 * LOOK_SECONDS)
+
+    async def _control(self, began: float, one: Round, client: httpx.AsyncClient) -> None:
+        due = began
+        while True:
+            due += one.seconds
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            response = await client.get(f"{self._pool.url}/backlog/{POOL}")
+            if response.status_code != 200:
+                raise BenchmarkError(f"/backlog answered {response.status_code}: {response.text[:200]}")
+            seen = response.json()
+            replicas = len(self._pool.pods)
+            wanted = one.decide(due - began, replicas, Look(seen["jobs"], seen["seconds"]))
+            if wanted != replicas:
+                self._pool.scale(wanted)
+
+
+DRIVER = "driver"
+"""Where replies go."""
+
+
+@contextlib.asynccontextmanager
+async def driving(pool: RealPool) -> AsyncIterator[Driver]:
+    """Run a gateway's queue tasks for the length of a block."""
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connect_async(pool.redis_url))
+        jobs = Jobs(client, DRIVER)
+
+        async def read(job_id: str) -> Reply | None:
+            view = await jobs.look(job_id)
+            return view.as_reply() if view else None
+
+        replies, producer = Replies(client, DRIVER, read), Producer(client)
+        tasks = (producer.run(), replies.run(), replies.run_look(), replies.run_deadlines())
+        await stack.enter_async_context(_beside(*tasks))
+        yield Driver(pool, jobs, replies, producer)
+
+
+@contextlib.asynccontextmanager
+async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run endless tasks beside a block. Raises what one of them raised, at the block's end."""
+    tasks: Sequence[asyncio.Task[None]] = [asyncio.create_task(one) for one in work]
+    try:
+        yield
+    finally:
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()

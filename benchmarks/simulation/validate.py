@@ -1,0 +1,237 @@
+"""The simulation next to a real run: the same arrivals, the same autoscaler, and the queue seconds of both."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.cases import STATE
+from benchmarks.report import RESULTS, Grid, verdict, write_results
+from benchmarks.simulation import report
+from benchmarks.simulation.autoscaler import Autoscaler, BacklogTarget, Fixed, KedaAutoscaler
+from benchmarks.simulation.behavior import Behavior, Direction, Policy
+from benchmarks.simulation.pool import Cost, measured
+from benchmarks.simulation.real import OBSERVE_SECONDS, Driver, RealPool, RealRun, Sleeper, driving
+from benchmarks.simulation.run import Outcome, Plan, simulate
+from benchmarks.simulation.traffic import Seconds, Trace
+
+MOST_OFF = 0.2
+"""Of mean and p95 queue seconds."""
+SIMULATIONS = 20
+"""Runs of the simulation on the same arrivals, with other durations each; their mean is what it predicts."""
+FIT_ROUNDS = 4
+FULL_BATCHES = 12
+PERCENTILES = (50, 95, 99)
+
+BEHAVIOR = Behavior(
+    up=Direction(0.0, (Policy("Percent", 100, 3.0), Policy("Pods", 4, 3.0))),
+    down=Direction(12.0, (Policy("Percent", 50, 6.0),)),
+)
+"""The chart's, with its times a fifth (up) and a tenth to a twenty-fifth (down), so that minutes show what hours do."""
+TARGET = BacklogTarget(seconds=1.0, jobs=100.0, polling_seconds=2.0, cooldown_seconds=8.0, sync_seconds=3.0)
+MOST_PODS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One trace and who decides about the pods."""
+
+    name: str
+    trace: Trace
+    autoscaler: Callable[[], Autoscaler]
+    """A new one for each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What was measured before, and is all that the simulation knows of the real pool."""
+
+    batch_seconds: float
+    row_seconds: float
+    spread: float
+    overhead_seconds: float
+    start_up_seconds: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One figure of both."""
+
+    part: str
+    figure: str
+    real: float
+    simulated: float
+    deviation: float
+    """Standard deviation of the simulation's runs."""
+    counts: bool
+
+    @property
+    def off(self) -> float:
+        """How far the simulation is off, as a part of the real figure."""
+        return self.simulated / self.real - 1.0
+
+    @property
+    def met(self) -> bool:
+        """It is near enough."""
+        return abs(self.off) <= MOST_OFF
+
+
+def _keda() -> Autoscaler:
+    autoscaler = KedaAutoscaler(TARGET, 0, MOST_PODS, BEHAVIOR)
+    autoscaler.first_replicas = 1
+    return autoscaler
+
+
+PARTS = (
+    Part("one pod, 90/s", Trace((0.0,), (90.0,), 30.0), lambda: Fixed(1)),
+    Part(
+        "KEDA, 0 to 4 pods",
+        Trace((0.0, 15.0, 40.0, 60.0, 85.0, 100.0), (60.0, 350.0, 100.0, 280.0, 0.0, 40.0), 112.0),
+        _keda,
+    ),
+)
+
+
+def validate(console: Console, seed: int) -> bool:
+    """Run both, show the tables, write ``results/simulation.md``; tell whether mean and p95 are near enough."""
+    STATE.mkdir(exist_ok=True)
+    sleeper = Sleeper()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=STATE) as folder, RealPool(Path(folder), sleeper) as pool:
+        fit, runs = asyncio.run(_measure(console, pool, sleeper, seed))
+    comparisons: list[Comparison] = []
+    for part, (arrivals, real) in zip(PARTS, runs, strict=True):
+        outcomes = _simulations(part, arrivals, fit, sleeper)
+        comparisons += _compare(part, real, outcomes)
+        if part is PARTS[-1]:
+            (RESULTS / "simulation.svg").write_text(_picture(arrivals, real, outcomes[0]))
+    _write(console, fit, sleeper, comparisons, seed)
+    return all(one.met for one in comparisons if one.counts)
+
+
+async def _measure(
+    console: Console, pool: RealPool, sleeper: Sleeper, seed: int
+) -> tuple[Fit, list[tuple[Seconds, RealRun]]]:
+    async with driving(pool) as driver:
+        console.print("Measuring start-up and cost of the real pods", highlight=False)
+        took = await driver.start_pods(1)
+        costs = await _fit(driver, sleeper)
+        took += await driver.start_pods(MOST_PODS - 1)
+        await driver.stop_pods(1)
+        fit = Fit(*costs, took)
+        runs = []
+        for part, child in zip(PARTS, np.random.SeedSequence(seed).spawn(len(PARTS)), strict=True):
+            console.print(f"Real run: {part.name}, {part.trace.end:g} s", highlight=False)
+            arrivals = part.trace.arrivals(np.random.default_rng(child))
+            runs.append((arrivals, await driver.run(arrivals, part.autoscaler())))
+        return fit, runs
+
+
+async def _fit(driver: Driver, sleeper: Sleeper) -> tuple[float, float, float, float]:
+    """Return a, b, the residuals' spread, and what the system adds to a batch, in seconds."""
+    sizes = [n for n in (1, 2, 4, 8, sleeper.max_rows) if n <= sleeper.max_rows]
+    rows, seconds = [], []
+    for size in sizes * FIT_ROUNDS:
+        reply = (await driver.send(size))[0]
+        rows.append(reply.rows)
+        seconds.append(reply.predict_seconds)
+    matrix = np.column_stack([np.ones(len(rows)), rows])
+    (batch, row), *_ = np.linalg.lstsq(matrix, np.array(seconds), rcond=None)
+    residuals = np.array(seconds) / (matrix @ [batch, row]) - 1.0
+    # All enqueued at once: from one batch's wait to the next one's is a whole round of the worker's loop.
+    replies = await driver.send(FULL_BATCHES * sleeper.max_rows)
+    claims = sorted({(reply.waited, reply.predict_seconds) for reply in replies})
+    rounds = claims[-1][0] - claims[0][0]
+    overhead = (rounds - sum(predict for _, predict in claims[:-1])) / (len(claims) - 1)
+    return float(batch), float(row), float(residuals.std()), max(0.0, overhead)
+
+
+def _simulations(part: Part, arrivals: Seconds, fit: Fit, sleeper: Sleeper) -> list[Outcome]:
+    plan = Plan(
+        Cost(fit.batch_seconds, fit.row_seconds, fit.spread, fit.overhead_seconds),
+        measured(fit.start_up_seconds),
+        max_rows=sleeper.max_rows,
+        observe_seconds=OBSERVE_SECONDS,
+    )
+    return [simulate(plan, arrivals, part.autoscaler(), seed) for seed in range(SIMULATIONS)]
+
+
+def _compare(part: Part, real: RealRun, outcomes: Sequence[Outcome]) -> list[Comparison]:
+    def one(figure: str, measured_value: float, values: Sequence[float], *, counts: bool) -> Comparison:
+        return Comparison(part.name, figure, measured_value, fmean(values), stdev(values), counts)
+
+    found = [one("mean", float(real.waits.mean()), [outcome.mean for outcome in outcomes], counts=True)]
+    for percent in PERCENTILES:
+        values = [outcome.percentile(percent) for outcome in outcomes]
+        found.append(one(f"p{percent}", float(np.percentile(real.waits, percent)), values, counts=percent == 95))
+    pods = [_pod_seconds(outcome.replicas, outcome.ended_at) for outcome in outcomes]
+    found.append(one("pod seconds", _pod_seconds(real.replicas, real.ended_at), pods, counts=False))
+    return found
+
+
+def _pod_seconds(changes: Sequence[tuple[float, int, int]], end: float) -> float:
+    """Return the seconds of pods that were wanted."""
+    times = [at for at, _, _ in changes[1:]] + [end]
+    return sum(wanted * (until - at) for (at, wanted, _), until in zip(changes, times, strict=True))
+
+
+def _picture(arrivals: Seconds, real: RealRun, simulated: Outcome) -> str:
+    seen = Outcome(arrivals, real.waits, real.replicas, 0.0, 0.0, 0, 0, real.ended_at)
+    ours, theirs = report.slices(simulated, 120), report.slices(seen, 120)
+    grey, orange, blue = report.COLOURS
+    panels = [
+        ("requests/s", [([one.rate for one in theirs], grey)]),
+        (
+            "mean queue seconds: real (orange), simulated (blue)",
+            [([one.mean for one in theirs], orange), ([one.mean for one in ours], blue)],
+        ),
+        (
+            "pods ready: real (orange), simulated (blue)",
+            [([one.ready for one in theirs], orange), ([one.ready for one in ours], blue)],
+        ),
+    ]
+    return report.draw(panels, real.ended_at)
+
+
+def _write(console: Console, fit: Fit, sleeper: Sleeper, comparisons: Sequence[Comparison], seed: int) -> None:
+    rows = [
+        (
+            f"{one.part}: {one.figure}",
+            f"{one.real:.3f}",
+            f"{one.simulated:.3f}",
+            f"{one.deviation:.3f}",
+            f"{one.off:+.0%}",
+            verdict(met=one.met) if one.counts else "",
+        )
+        for one in comparisons
+    ]
+    table = Grid(
+        "Queue seconds, real and simulated",
+        ("", "real", "simulated", "deviation", "off", f"within {MOST_OFF:.0%}"),
+        rows,
+    )
+    start_up = ", ".join(f"{seconds:.1f}" for seconds in fit.start_up_seconds)
+    known = Grid(
+        "What the simulation was told",
+        ("", "measured before", "set in the model"),
+        [
+            ("a: seconds a batch", f"{fit.batch_seconds:.4f}", f"{sleeper.batch:g}"),
+            ("b: seconds a row", f"{fit.row_seconds:.5f}", f"{sleeper.row:g}"),
+            ("spread of predict", f"{fit.spread:.1%}", ""),
+            ("seconds between two predict calls", f"{fit.overhead_seconds:.5f}", ""),
+            (f"start-up seconds, one pod and {MOST_PODS - 1} at once", start_up, f"{sleeper.load:g} to load"),
+        ],
+    )
+    intro = (
+        "A real Valkey, gateway and worker pods (a model that sleeps a + b*rows) and the simulation get the same "
+        f"arrivals (seed {seed}) and the same scaling rules; the real pods follow the gateway's /backlog. Simulated: "
+        f"mean and standard deviation of {SIMULATIONS} runs. KEDA's and the autoscaler's times are shortened: polling "
+        f"{TARGET.polling_seconds:g} s, sync {TARGET.sync_seconds:g} s, cooldown {TARGET.cooldown_seconds:g} s, down "
+        f"after {BEHAVIOR.down.stabilization_seconds:g} s."
+    )
+    raw = {"fit": asdict(fit), "sleeper": asdict(sleeper), "comparisons": [asdict(one) for one in comparisons]}
+    write_results(console, "simulation", "Simulation", intro, [table, known], raw)
