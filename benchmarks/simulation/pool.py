@@ -5,7 +5,7 @@ a worker has one claim in flight, and one that is told to stop finishes its batc
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ import simpy
 
 from benchmarks.simulation.traffic import Seconds
 
-Process = Iterator[simpy.Event]
+Process = Generator[simpy.Event, None, None]
 
 
 @dataclass(frozen=True, slots=True)
