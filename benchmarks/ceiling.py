@@ -6,24 +6,24 @@ measured is the CPU that it uses for a job; its ceiling is one core of that (Red
 
 import argparse
 import asyncio
-import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
+from typing import Self
 
 import psutil
 import redis
 from rich.console import Console
 
-from benchmarks.cases import STATE, BenchmarkError
-from benchmarks.ceiling_parts import POOL, Counters, Setting, new_job, run_gateway, run_worker
+from benchmarks.cases import ROOT, STATE, BenchmarkError
+from benchmarks.ceiling_parts import POOL, Counters, Orders, Setting, new_job
 from benchmarks.report import Grid, write_results
 from benchmarks.simulation.real import RealPool, Sleeper, driving
+from muleteer.cli.part import Part
 from muleteer.embedded import EmbeddedValkey
 from muleteer.errors import MuleteerError
 from muleteer.queue.connection import connect, connect_async
@@ -31,7 +31,7 @@ from muleteer.queue.consumer import Consumer
 from muleteer.queue.ids import Ids
 from muleteer.queue.producer import NewJob, Producer, Refusal
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 WARM_UP_SECONDS = 0.7
 STORED_JOBS = 5_000
 IDLE_PODS = (0, 1, 3)
@@ -119,57 +119,73 @@ def _server() -> Iterator[EmbeddedValkey]:
         yield valkey
 
 
-@contextmanager
-def _loaded(url: str, setting: Setting) -> Iterator[tuple[list[Counters], list[Counters]]]:
-    """Run the gateways and workers of a setting for the length of a block; yield what each group counts."""
-    context = multiprocessing.get_context("spawn")
-    with ExitStack() as stack:
-        gateways = [_start(stack, context, run_gateway, url, n, setting) for n in range(setting.gateways)]
-        workers = [_start(stack, context, run_worker, url, n, setting) for n in range(setting.workers)]
-        yield gateways, workers
+class Crew:
+    """The processes that load one server. Use as a context manager: all are killed at its end."""
 
+    def __init__(self, url: str, folder: Path, setting: Setting) -> None:
+        self._url, self._folder, self._setting = url, folder, setting
+        self._parts: list[Part] = []
+        self._gateways: list[Counters] = []
+        self._workers: list[Counters] = []
 
-def _start(
-    stack: ExitStack,
-    context: SpawnContext,
-    target: object,
-    url: str,
-    number: int,
-    setting: Setting,
-) -> Counters:
-    counters = Counters(context.Value("q", 0, lock=True), context.Value("q", 0, lock=True))
-    process = context.Process(target=target, args=(url, number, setting, counters), daemon=True)  # type: ignore[arg-type]  # one of two functions
-    process.start()
-    stack.callback(_end, process)
-    return counters
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        for part in self._parts:
+            part.kill()
 
-def _end(process: SpawnProcess) -> None:
-    process.kill()
-    process.join()
+    def start(self, gateways: int, workers: int) -> None:
+        """Start so many processes and return once each has had a job."""
+        self._gateways = [self._start("gateway", number) for number in range(gateways)]
+        self._workers = [self._start("worker", number) for number in range(workers)]
+        deadline = time.monotonic() + START_SECONDS
+        while not all(one.jobs for one in self._gateways) or not all(one.claims for one in self._workers):
+            for part in self._parts:
+                part.check()
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"{self._setting}: a process has had no job within {START_SECONDS:g} s")
+            time.sleep(0.05)
+
+    @property
+    def jobs(self) -> int:
+        """Jobs answered so far."""
+        return sum(one.jobs for one in self._gateways)
+
+    @property
+    def claims(self) -> int:
+        """Batches claimed so far."""
+        return sum(one.claims for one in self._workers)
+
+    def _start(self, role: str, number: int) -> Counters:
+        path = self._folder / f"{role}-{number}"
+        counters = Counters.make(path)
+        orders = Orders(role, self._url, number, str(path), self._setting)
+        settings = {"PYTHONPATH": str(ROOT)} | orders.environment()
+        self._parts.append(Part(role, "benchmarks.ceiling_parts", settings, lambda _: None))
+        return counters
 
 
 def _load(setting: Setting, seconds: float) -> Load:
-    with _server() as valkey, _loaded(valkey.url, setting) as (gateways, workers), connect(valkey.url) as connection:
-        deadline = time.monotonic() + START_SECONDS
-        while not all(counters.jobs.value for counters in gateways) or not all(one.claims.value for one in workers):
-            if time.monotonic() > deadline:
-                raise BenchmarkError(f"{setting}: not every process has had a job within {START_SECONDS:g} s")
-            time.sleep(0.05)
+    with (
+        _server() as valkey,
+        Crew(valkey.url, valkey.directory, setting) as crew,
+        connect(valkey.url) as connection,
+    ):
+        crew.start(setting.gateways, setting.workers)
         time.sleep(WARM_UP_SECONDS)
         process = _process(valkey)
 
         def totals() -> tuple[float, float, int, int, int, int]:
             times, stats = process.cpu_times(), connection.info("stats")
-            jobs, claims = sum(one.jobs.value for one in gateways), sum(one.claims.value for one in workers)
             commands, reads = int(stats["total_commands_processed"]), int(stats["total_reads_processed"])
-            return time.monotonic(), times.user + times.system, jobs, claims, commands, reads
+            return time.monotonic(), times.user + times.system, crew.jobs, crew.claims, commands, reads
 
         before = totals()
         time.sleep(seconds)
         after = totals()
     elapsed, cpu, jobs, claims, commands, reads = (b - a for a, b in zip(before, after, strict=True))
-    if not jobs:
+    if not jobs or not claims:
         raise BenchmarkError(f"{setting}: no job was done")
     return Load(setting, jobs / elapsed, jobs / claims, cpu / elapsed, cpu / jobs, commands / jobs, reads / jobs)
 
@@ -229,16 +245,15 @@ def _memory_of_jobs(setting: Setting, *, finish: bool) -> float:
         before = _used(connection)
         asyncio.run(_enqueue(valkey.url, setting, STORED_JOBS))
         if finish:
-            _finish(valkey.url, setting)
+            _finish(valkey, setting)
         return (_used(connection) - before) / STORED_JOBS
 
 
-def _finish(url: str, setting: Setting) -> None:
+def _finish(valkey: EmbeddedValkey, setting: Setting) -> None:
     """Let a worker finish what is queued."""
-    context = multiprocessing.get_context("spawn")
     ((_, queue),) = setting.names
-    with ExitStack() as stack, connect(url) as connection:
-        _start(stack, context, run_worker, url, 0, setting)
+    with Crew(valkey.url, valkey.directory, setting) as crew, connect(valkey.url) as connection:
+        crew.start(0, 1)
         consumer, deadline = Consumer(connection, POOL, "counter"), time.monotonic() + START_SECONDS
         while consumer.depth(queue):
             if time.monotonic() > deadline:

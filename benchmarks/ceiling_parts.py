@@ -5,10 +5,13 @@ replies, a worker finishes a batch and claims the next one in the same write.
 """
 
 import asyncio
+import mmap
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.sharedctypes import Synchronized
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
 
 import orjson
 
@@ -49,10 +52,60 @@ class Setting:
 
 
 class Counters:
-    """What a process has done so far, seen by the one that started it."""
+    """What a process has done so far, in a file that the one that started it reads."""
 
-    def __init__(self, jobs: "Synchronized[int]", claims: "Synchronized[int]") -> None:
-        self.jobs, self.claims = jobs, claims
+    def __init__(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            self._values = memoryview(mmap.mmap(file.fileno(), 16)).cast("q")
+
+    @classmethod
+    def make(cls, path: Path) -> Self:
+        """Return new counters in a new file."""
+        path.write_bytes(bytes(16))
+        return cls(path)
+
+    @property
+    def jobs(self) -> int:
+        """Jobs that a gateway has had answered."""
+        return self._values[0]
+
+    @property
+    def claims(self) -> int:
+        """Batches that a worker has claimed."""
+        return self._values[1]
+
+    def count_job(self) -> None:
+        """Count one more. Only the process that does the work calls this."""
+        self._values[0] += 1
+
+    def count_claim(self) -> None:
+        """Count one more. Only the process that does the work calls this."""
+        self._values[1] += 1
+
+
+ORDERS = "BENCH_ORDERS"
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a process is told, in one variable of its environment."""
+
+    role: str
+    """gateway or worker."""
+    url: str
+    number: int
+    counters: str
+    setting: Setting
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable."""
+        return {ORDERS: orjson.dumps(asdict(self)).decode()}
+
+
+def read_orders() -> Orders:
+    """Return what this process is told."""
+    document = orjson.loads(os.environ[ORDERS])
+    return Orders(**document | {"setting": Setting(**document["setting"])})
 
 
 def new_job(job_id: str, version: str, queue: str, reply_to: str, setting: Setting) -> NewJob:
@@ -109,8 +162,7 @@ async def _gateway(url: str, name: str, setting: Setting, counters: Counters) ->
             future = replies.expect(job.id, 60.0)
             producer.submit(job, listener)
             await future
-            # No lock: nobody else writes it.
-            counters.jobs.value += 1
+            counters.count_job()
 
     async def observe() -> None:
         while True:
@@ -143,7 +195,7 @@ def run_worker(url: str, number: int, setting: Setting, counters: Counters) -> N
             tidy_at = now + TIDY_SECONDS
         if claim is not None:
             claim = _serve(consumer, claim, specs)
-            counters.claims.value += 1
+            counters.count_claim()
             specs = specs[1:] + specs[:1]
 
 
@@ -152,3 +204,14 @@ def _serve(consumer: Consumer, claim: Claim, specs: Sequence[QueueSpec]) -> Clai
     outcomes = [Outcome(job.id, ANSWER) for job in claim.jobs]
     consumer.finish_and_ask(claim, outcomes, BatchTiming(began, time.time(), 0.0), specs, BELL_SECONDS)
     return consumer.take()
+
+
+def main() -> None:
+    """Run as one gateway or one worker until killed."""
+    orders = read_orders()
+    run = run_gateway if orders.role == "gateway" else run_worker
+    run(orders.url, orders.number, orders.setting, Counters(Path(orders.counters)))
+
+
+if __name__ == "__main__":
+    main()
