@@ -60,6 +60,24 @@ class Sleeper:
     max_rows: int = 16
 
 
+class Pod:
+    """A worker pod of one process. Its log tells when its model was ready."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.created_at = time.monotonic()
+        self.ready_at: float | None = None
+        self.part = Part("worker", "muleteer_worker", settings, self._hear)
+
+    @property
+    def start_up_seconds(self) -> float | None:
+        """Seconds from its creation until it could claim; None while it cannot."""
+        return self.ready_at - self.created_at if self.ready_at is not None else None
+
+    def _hear(self, line: str) -> None:
+        if "Version ready" in line and self.ready_at is None:
+            self.ready_at = time.monotonic()
+
+
 @dataclass(frozen=True, slots=True)
 class RealRun:
     """What a real run showed."""
@@ -68,6 +86,8 @@ class RealRun:
     """Seconds each job was in the queue, by the server's clock."""
     replicas: list[tuple[float, int, int]]
     """(second, pods wanted, pods ready) at each change of either."""
+    start_ups: list[float]
+    """Seconds that each pod which began in the run took until it could claim."""
     ended_at: float
 
 
@@ -78,8 +98,8 @@ class RealPool:
         self._folder, self._sleeper = folder, sleeper
         self.valkey = EmbeddedValkey(folder / "valkey")
         self._gateway: Part | None = None
-        self._leaving: list[Part] = []
-        self.pods: list[Part] = []
+        self._leaving: list[Pod] = []
+        self.pods: list[Pod] = []
         """Pods that are to stay, the oldest first."""
         self.url = ""
 
@@ -96,7 +116,7 @@ class RealPool:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         own = {"MULETEER_GATEWAY_HOST": "127.0.0.1", "MULETEER_GATEWAY_PORT": str(port)}
-        self._gateway = self._part("gateway", "muleteer_gateway", own)
+        self._gateway = Part("gateway", "muleteer_gateway", self._settings | own, lambda _: None)
         deadline = time.monotonic() + START_SECONDS
         while not self._ready():
             self._gateway.check()
@@ -106,7 +126,7 @@ class RealPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        parts = [*self.pods, *self._leaving, *([self._gateway] if self._gateway else [])]
+        parts = [pod.part for pod in [*self.pods, *self._leaving]] + ([self._gateway] if self._gateway else [])
         for part in parts:
             part.process.terminate()
         for part in parts:
@@ -117,23 +137,30 @@ class RealPool:
         """Start pods, or have the newest drain, until there are so many."""
         while len(self.pods) < replicas:
             own = {"MULETEER_WORKER_HOST": "127.0.0.1", "MULETEER_WORKER_PORT": "0", "MULETEER_POOL": POOL}
-            self.pods.append(self._part("worker", "muleteer_worker", own))
+            # Its start is told at this level.
+            self.pods.append(Pod(self._settings | own | {"MULETEER_LOG_LEVEL": "info"}))
         while len(self.pods) > replicas:
             pod = self.pods.pop()
-            pod.process.terminate()
+            pod.part.process.terminate()
             self._leaving.append(pod)
 
     def check(self) -> None:
         """Raise PartFailedError when a part that is to run has ended."""
-        for part in [*self.pods, *([self._gateway] if self._gateway else [])]:
+        for part in [*(pod.part for pod in self.pods), *([self._gateway] if self._gateway else [])]:
             part.check()
+
+    def start_ups_since(self, moment: float) -> list[float]:
+        """Return the start-ups, in seconds, of the pods created after a moment (monotonic seconds)."""
+        pods = [pod for pod in [*self.pods, *self._leaving] if pod.created_at >= moment]
+        return sorted(seconds for pod in pods if (seconds := pod.start_up_seconds) is not None)
 
     @property
     def _catalog(self) -> Path:
         return self._folder / "catalog.yaml"
 
-    def _part(self, name: str, module: str, own: dict[str, str]) -> Part:
-        settings = {
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {
             "MULETEER_REDIS_URL": self.valkey.url,
             "MULETEER_CATALOG": str(self._catalog),
             "MULETEER_CACHE_DIR": str(self._folder / "cache"),
@@ -141,7 +168,6 @@ class RealPool:
             "MULETEER_OBSERVE_SECONDS": str(OBSERVE_SECONDS),
             "MULETEER_DRAIN_DELAY_SECONDS": "0",
         }
-        return Part(name, module, settings | own, lambda _: None)
 
     def _ready(self) -> bool:
         try:
@@ -189,16 +215,12 @@ class Driver:
 
     async def start_pods(self, pods: int) -> list[float]:
         """Start so many more pods at once; return after how many seconds each was ready."""
-        before = await self.ready_pods()
         began = time.monotonic()
         self._pool.scale(len(self._pool.pods) + pods)
-        took: list[float] = []
-        while len(took) < pods:
+        while len(took := self._pool.start_ups_since(began)) < pods:
             await asyncio.sleep(LOOK_SECONDS)
             self._pool.check()
-            elapsed = time.monotonic() - began
-            took += [elapsed] * (await self.ready_pods() - before - len(took))
-            if elapsed > START_SECONDS:
+            if time.monotonic() - began > START_SECONDS:
                 raise BenchmarkError(f"a worker pod is not ready within {START_SECONDS:g} s")
         return took
 
@@ -206,7 +228,7 @@ class Driver:
         """Let pods drain until so many are left, and return when the others have gone."""
         self._pool.scale(replicas)
         deadline = time.monotonic() + STOP_SECONDS
-        while await self.ready_pods() > replicas:
+        while await self.ready_pods() != replicas:
             if time.monotonic() > deadline:
                 raise BenchmarkError(f"worker pods do not end within {STOP_SECONDS:g} s")
             await asyncio.sleep(LOOK_SECONDS)
@@ -217,7 +239,7 @@ class Driver:
         changes: list[tuple[float, int, int]] = []
         async with (
             httpx.AsyncClient(timeout=5.0) as client,
-            _beside(
+            beside(
                 self._note(began, changes),
                 *(self._control(began, one, client) for one in autoscaler.rounds),
             ),
@@ -229,7 +251,20 @@ class Driver:
                     await asyncio.sleep(delay)
                 waiting.append(asyncio.create_task(self._submit()))
             replies = await asyncio.gather(*waiting)
-        return RealRun(np.array([reply.waited for reply in replies]), changes, time.monotonic() - began)
+        waits = np.array([reply.waited for reply in replies])
+        return RealRun(waits, changes, self._pool.start_ups_since(began), time.monotonic() - began)
+
+    async def run_steadily(self, rate: float) -> None:
+        """Send so many jobs a second until cancelled."""
+        waiting: set[asyncio.Task[Reply]] = set()
+        try:
+            while True:
+                await asyncio.sleep(1.0 / rate)
+                task = asyncio.create_task(self._submit())
+                waiting.add(task)
+                task.add_done_callback(waiting.discard)
+        finally:
+            await asyncio.gather(*waiting)
 
     async def _submit(self) -> Reply:
         job = NewJob(
@@ -294,12 +329,12 @@ async def driving(pool: RealPool) -> AsyncIterator[Driver]:
 
         replies, producer = Replies(client, DRIVER, read), Producer(client)
         tasks = (producer.run(), replies.run(), replies.run_look(), replies.run_deadlines())
-        await stack.enter_async_context(_beside(*tasks))
+        await stack.enter_async_context(beside(*tasks))
         yield Driver(pool, jobs, replies, producer)
 
 
 @contextlib.asynccontextmanager
-async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run endless tasks beside a block. Raises what one of them raised, at the block's end."""
     tasks: Sequence[asyncio.Task[None]] = [asyncio.create_task(one) for one in work]
     try:

@@ -3,7 +3,8 @@
 import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from operator import methodcaller
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -16,7 +17,7 @@ from benchmarks.simulation import report
 from benchmarks.simulation.autoscaler import Autoscaler, BacklogTarget, Fixed, KedaAutoscaler
 from benchmarks.simulation.behavior import Behavior, Direction, Policy
 from benchmarks.simulation.pool import Cost, measured
-from benchmarks.simulation.real import OBSERVE_SECONDS, Driver, RealPool, RealRun, Sleeper, driving
+from benchmarks.simulation.real import OBSERVE_SECONDS, Driver, RealPool, RealRun, Sleeper, beside, driving
 from benchmarks.simulation.run import Outcome, Plan, simulate
 from benchmarks.simulation.traffic import Seconds, Trace
 
@@ -26,6 +27,8 @@ SIMULATIONS = 20
 """Runs of the simulation on the same arrivals, with other durations each; their mean is what it predicts."""
 FIT_ROUNDS = 4
 FULL_BATCHES = 12
+START_UP_RATE = 120.0
+"""Jobs a second while the start-up of pods is measured: fewer than one pod can do."""
 PERCENTILES = (50, 95, 99)
 
 BEHAVIOR = Behavior(
@@ -68,6 +71,8 @@ class Comparison:
     simulated: float
     deviation: float
     """Standard deviation of the simulation's runs."""
+    informed: float
+    """Simulated with the start-ups of the run itself: what is left is not for want of knowing them."""
     counts: bool
 
     @property
@@ -106,10 +111,11 @@ def validate(console: Console, seed: int) -> bool:
     comparisons: list[Comparison] = []
     for part, (arrivals, real) in zip(PARTS, runs, strict=True):
         outcomes = _simulations(part, arrivals, fit, sleeper)
-        comparisons += _compare(part, real, outcomes)
+        own = replace(fit, start_up_seconds=real.start_ups or fit.start_up_seconds)
+        comparisons += _compare(part, real, outcomes, _simulations(part, arrivals, own, sleeper))
         if part is PARTS[-1]:
             (RESULTS / "simulation.svg").write_text(_picture(arrivals, real, outcomes[0]))
-    _write(console, fit, sleeper, comparisons, seed)
+    _write(console, fit, sleeper, comparisons, runs[-1][1].start_ups, seed)
     return all(one.met for one in comparisons if one.counts)
 
 
@@ -118,10 +124,14 @@ async def _measure(
 ) -> tuple[Fit, list[tuple[Seconds, RealRun]]]:
     async with driving(pool) as driver:
         console.print("Measuring start-up and cost of the real pods", highlight=False)
-        took = await driver.start_pods(1)
+        await driver.start_pods(1)
         costs = await _fit(driver, sleeper)
-        took += await driver.start_pods(MOST_PODS - 1)
-        await driver.stop_pods(1)
+        took: list[float] = []
+        # Under load, as pods start in the run: one, and all others at once.
+        async with beside(driver.run_steadily(START_UP_RATE)):
+            for pods in (1, MOST_PODS - 1):
+                took += await driver.start_pods(pods)
+                await driver.stop_pods(1)
         fit = Fit(*costs, took)
         runs = []
         for part, child in zip(PARTS, np.random.SeedSequence(seed).spawn(len(PARTS)), strict=True):
@@ -160,16 +170,20 @@ def _simulations(part: Part, arrivals: Seconds, fit: Fit, sleeper: Sleeper) -> l
     return [simulate(plan, arrivals, part.autoscaler(), seed) for seed in range(SIMULATIONS)]
 
 
-def _compare(part: Part, real: RealRun, outcomes: Sequence[Outcome]) -> list[Comparison]:
-    def one(figure: str, measured_value: float, values: Sequence[float], *, counts: bool) -> Comparison:
-        return Comparison(part.name, figure, measured_value, fmean(values), stdev(values), counts)
+def _compare(part: Part, real: RealRun, outcomes: Sequence[Outcome], informed: Sequence[Outcome]) -> list[Comparison]:
+    def one(figure: str, real_value: float, value: Callable[[Outcome], float], *, counts: bool) -> Comparison:
+        values = [value(outcome) for outcome in outcomes]
+        knowing = fmean(value(outcome) for outcome in informed)
+        return Comparison(part.name, figure, real_value, fmean(values), stdev(values), knowing, counts)
 
-    found = [one("mean", float(real.waits.mean()), [outcome.mean for outcome in outcomes], counts=True)]
+    found = [one("mean", float(real.waits.mean()), lambda outcome: outcome.mean, counts=True)]
     for percent in PERCENTILES:
-        values = [outcome.percentile(percent) for outcome in outcomes]
-        found.append(one(f"p{percent}", float(np.percentile(real.waits, percent)), values, counts=percent == 95))
-    pods = [_pod_seconds(outcome.replicas, outcome.ended_at) for outcome in outcomes]
-    found.append(one("pod seconds", _pod_seconds(real.replicas, real.ended_at), pods, counts=False))
+        value = float(np.percentile(real.waits, percent))
+        found.append(one(f"p{percent}", value, methodcaller("percentile", percent), counts=percent == 95))
+    pods = _pod_seconds(real.replicas, real.ended_at)
+    found.append(
+        one("pod seconds", pods, lambda outcome: _pod_seconds(outcome.replicas, outcome.ended_at), counts=False)
+    )
     return found
 
 
@@ -197,7 +211,14 @@ def _picture(arrivals: Seconds, real: RealRun, simulated: Outcome) -> str:
     return report.draw(panels, real.ended_at)
 
 
-def _write(console: Console, fit: Fit, sleeper: Sleeper, comparisons: Sequence[Comparison], seed: int) -> None:
+def _write(
+    console: Console,
+    fit: Fit,
+    sleeper: Sleeper,
+    comparisons: Sequence[Comparison],
+    start_ups: Sequence[float],
+    seed: int,
+) -> None:
     rows = [
         (
             f"{one.part}: {one.figure}",
@@ -206,15 +227,17 @@ def _write(console: Console, fit: Fit, sleeper: Sleeper, comparisons: Sequence[C
             f"{one.deviation:.3f}",
             f"{one.off:+.0%}",
             verdict(met=one.met) if one.counts else "",
+            f"{one.informed / one.real - 1:+.0%}",
         )
         for one in comparisons
     ]
     table = Grid(
         "Queue seconds, real and simulated",
-        ("", "real", "simulated", "deviation", "off", f"within {MOST_OFF:.0%}"),
+        ("", "real", "simulated", "deviation", "off", f"within {MOST_OFF:.0%}", "off, start-ups known"),
         rows,
     )
     start_up = ", ".join(f"{seconds:.1f}" for seconds in fit.start_up_seconds)
+    in_the_run = ", ".join(f"{seconds:.1f}" for seconds in start_ups)
     known = Grid(
         "What the simulation was told",
         ("", "measured before", "set in the model"),
@@ -224,6 +247,7 @@ def _write(console: Console, fit: Fit, sleeper: Sleeper, comparisons: Sequence[C
             ("spread of predict", f"{fit.spread:.1%}", ""),
             ("seconds between two predict calls", f"{fit.overhead_seconds:.5f}", ""),
             (f"start-up seconds, one pod and {MOST_PODS - 1} at once", start_up, f"{sleeper.load:g} to load"),
+            ("for comparison: start-up seconds in the run", in_the_run, ""),
         ],
     )
     intro = (
@@ -233,5 +257,10 @@ def _write(console: Console, fit: Fit, sleeper: Sleeper, comparisons: Sequence[C
         f"{TARGET.polling_seconds:g} s, sync {TARGET.sync_seconds:g} s, cooldown {TARGET.cooldown_seconds:g} s, down "
         f"after {BEHAVIOR.down.stabilization_seconds:g} s."
     )
-    raw = {"fit": asdict(fit), "sleeper": asdict(sleeper), "comparisons": [asdict(one) for one in comparisons]}
+    raw = {
+        "fit": asdict(fit),
+        "sleeper": asdict(sleeper),
+        "start_ups_in_the_run": start_ups,
+        "comparisons": [asdict(one) for one in comparisons],
+    }
     write_results(console, "simulation", "Simulation", intro, [table, known], raw)
