@@ -26,10 +26,19 @@ class Cost:
     """Standard deviation of a predict call's duration, as a part of it."""
     overhead: float = 0.0005
     """From the end of predict to the next batch's predict: finish, claim, reading and writing."""
+    factors: tuple[float, ...] = ()
+    """Durations that were measured, as parts of ``batch + row * rows``: drawn from, instead of ``spread``."""
+    overheads: tuple[float, ...] = ()
+    """Overheads that were measured: drawn from, instead of ``overhead``."""
 
     def predict_seconds(self, rows: int, rng: np.random.Generator) -> float:
         """Draw how long one predict call of so many rows takes."""
-        return _lognormal(self.batch + self.row * rows, self.spread, rng)
+        mean = self.batch + self.row * rows
+        return mean * float(rng.choice(self.factors)) if self.factors else _lognormal(mean, self.spread, rng)
+
+    def overhead_seconds(self, rng: np.random.Generator) -> float:
+        """Draw what the system adds to one batch."""
+        return float(rng.choice(self.overheads)) if self.overheads else self.overhead
 
 
 StartUp = Callable[[np.random.Generator], float]
@@ -214,14 +223,15 @@ class SimulatedPool:
             rows = jobs * self._rows
             predict = self._cost.predict_seconds(rows, self._rng)
             worker.in_hand, worker.busy_since = jobs, env.now
-            yield env.timeout(predict + self._cost.overhead)
+            whole = predict + self._cost.overhead_seconds(self._rng)
+            yield env.timeout(whole)
             worker.busy_seconds, worker.busy_since = worker.busy_until(env.now), None
             worker.in_hand = 0
             worker.jobs += jobs
             worker.predict_seconds += predict
             log.batches += 1
             log.rows += rows
-            log.busy_seconds += predict + self._cost.overhead
+            log.busy_seconds += whole
             self._finished += jobs
             if self._finished == len(self._arrivals):
                 self.done.succeed()

@@ -54,8 +54,8 @@ LOOK_SECONDS = 0.05
 class Sleeper:
     """A model whose cost is known, in seconds: sleeping costs no CPU, so that a noisy machine disturbs it little."""
 
-    batch: float = 0.04
-    row: float = 0.004
+    batch: float = 0.08
+    row: float = 0.006
     load: float = 3.0
     max_rows: int = 16
 

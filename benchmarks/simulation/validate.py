@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from operator import methodcaller
 from pathlib import Path
 from statistics import fmean, stdev
@@ -25,9 +26,9 @@ MOST_OFF = 0.2
 """Of mean and p95 queue seconds."""
 SIMULATIONS = 20
 """Runs of the simulation on the same arrivals, with other durations each; their mean is what it predicts."""
-FIT_ROUNDS = 4
-FULL_BATCHES = 12
-START_UP_RATE = 120.0
+FIT_ROUNDS = 8
+FULL_BATCHES = 40
+START_UP_RATE = 70.0
 """Jobs a second while the start-up of pods is measured: fewer than one pod can do."""
 PERCENTILES = (50, 95, 99)
 
@@ -36,7 +37,7 @@ BEHAVIOR = Behavior(
     down=Direction(12.0, (Policy("Percent", 50, 6.0),)),
 )
 """The chart's, with its times a fifth (up) and a tenth to a twenty-fifth (down), so that minutes show what hours do."""
-TARGET = BacklogTarget(seconds=1.0, jobs=100.0, polling_seconds=2.0, cooldown_seconds=8.0, sync_seconds=3.0)
+TARGET = BacklogTarget(seconds=1.0, jobs=60.0, polling_seconds=2.0, cooldown_seconds=8.0, sync_seconds=3.0)
 MOST_PODS = 4
 
 
@@ -56,8 +57,10 @@ class Fit:
 
     batch_seconds: float
     row_seconds: float
-    spread: float
-    overhead_seconds: float
+    factors: list[float]
+    """Predict calls, as parts of a + b * rows."""
+    overheads: list[float]
+    """Seconds between two predict calls of a worker that has a full queue."""
     start_up_seconds: list[float]
 
 
@@ -93,10 +96,10 @@ def _keda() -> Autoscaler:
 
 
 PARTS = (
-    Part("one pod, 90/s", Trace((0.0,), (90.0,), 30.0), lambda: Fixed(1)),
+    Part("one pod, 50/s", Trace((0.0,), (50.0,), 40.0), lambda: Fixed(1)),
     Part(
         "KEDA, 0 to 4 pods",
-        Trace((0.0, 15.0, 40.0, 60.0, 85.0, 100.0), (60.0, 350.0, 100.0, 280.0, 0.0, 40.0), 112.0),
+        Trace((0.0, 15.0, 40.0, 60.0, 85.0, 100.0), (35.0, 200.0, 60.0, 160.0, 0.0, 24.0), 112.0),
         _keda,
     ),
 )
@@ -141,28 +144,28 @@ async def _measure(
         return fit, runs
 
 
-async def _fit(driver: Driver, sleeper: Sleeper) -> tuple[float, float, float, float]:
-    """Return a, b, the residuals' spread, and what the system adds to a batch, in seconds."""
+async def _fit(driver: Driver, sleeper: Sleeper) -> tuple[float, float, list[float], list[float]]:
+    """Return a, b, the calls as parts of a + b * rows, and the seconds between two calls."""
     sizes = [n for n in (1, 2, 4, 8, sleeper.max_rows) if n <= sleeper.max_rows]
-    rows, seconds = [], []
+    calls = []
     for size in sizes * FIT_ROUNDS:
         reply = (await driver.send(size))[0]
-        rows.append(reply.rows)
-        seconds.append(reply.predict_seconds)
-    matrix = np.column_stack([np.ones(len(rows)), rows])
-    (batch, row), *_ = np.linalg.lstsq(matrix, np.array(seconds), rcond=None)
-    residuals = np.array(seconds) / (matrix @ [batch, row]) - 1.0
+        calls.append((reply.rows, reply.predict_seconds))
     # All enqueued at once: from one batch's wait to the next one's is a whole round of the worker's loop.
     replies = await driver.send(FULL_BATCHES * sleeper.max_rows)
-    claims = sorted({(reply.waited, reply.predict_seconds) for reply in replies})
-    rounds = claims[-1][0] - claims[0][0]
-    overhead = (rounds - sum(predict for _, predict in claims[:-1])) / (len(claims) - 1)
-    return float(batch), float(row), float(residuals.std()), max(0.0, overhead)
+    claims = sorted({(reply.waited, reply.predict_seconds, reply.rows) for reply in replies})
+    overheads = [later[0] - one[0] - one[1] for one, later in pairwise(claims)]
+    calls += [(rows, predict) for _, predict, rows in claims]
+    rows, seconds = np.array(calls).T
+    matrix = np.column_stack([np.ones(len(rows)), rows])
+    (batch, row), *_ = np.linalg.lstsq(matrix, seconds, rcond=None)
+    factors = seconds / (matrix @ [batch, row])
+    return float(batch), float(row), factors.tolist(), [max(0.0, one) for one in overheads]
 
 
 def _simulations(part: Part, arrivals: Seconds, fit: Fit, sleeper: Sleeper) -> list[Outcome]:
     plan = Plan(
-        Cost(fit.batch_seconds, fit.row_seconds, fit.spread, fit.overhead_seconds),
+        Cost(fit.batch_seconds, fit.row_seconds, factors=tuple(fit.factors), overheads=tuple(fit.overheads)),
         measured(fit.start_up_seconds),
         max_rows=sleeper.max_rows,
         observe_seconds=OBSERVE_SECONDS,
@@ -244,8 +247,8 @@ def _write(
         [
             ("a: seconds a batch", f"{fit.batch_seconds:.4f}", f"{sleeper.batch:g}"),
             ("b: seconds a row", f"{fit.row_seconds:.5f}", f"{sleeper.row:g}"),
-            ("spread of predict", f"{fit.spread:.1%}", ""),
-            ("seconds between two predict calls", f"{fit.overhead_seconds:.5f}", ""),
+            ("spread of predict calls", f"{stdev(fit.factors):.1%}", ""),
+            ("seconds between two predict calls", f"{fmean(fit.overheads):.5f}", ""),
             (f"start-up seconds, one pod and {MOST_PODS - 1} at once", start_up, f"{sleeper.load:g} to load"),
             ("for comparison: start-up seconds in the run", in_the_run, ""),
         ],

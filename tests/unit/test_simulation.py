@@ -90,6 +90,13 @@ def test_a_spread_of_the_service_time_waits_as_pollaczek_and_khinchine_say() -> 
     assert outcome.mean == pytest.approx(load * service * (1 + spread**2) / (2 * (1 - load)), rel=0.05)
 
 
+def test_durations_and_overheads_are_drawn_from_what_was_measured() -> None:
+    cost = Cost(0.01, 0.0, factors=(1.0, 3.0), overheads=(0.1, 0.2))
+    outcome = simulate(Plan(cost, AT_ONCE, max_rows=1), np.zeros(200), Fixed(1), seed=1)
+    took = np.unique(np.diff(np.sort(outcome.waits)).round(6))
+    assert took == pytest.approx([0.11, 0.13, 0.21, 0.23])
+
+
 def test_two_workers_wait_as_cosmetatos_says() -> None:
     # M/D/2 has no short closed form. Cosmetatos' approximation, from M/M/2's wait (Erlang C), is good to 1 %.
     service, load = 0.01, 0.6
