@@ -5,7 +5,7 @@ a worker has one claim in flight, and one that is told to stop finishes its batc
 """
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,18 +41,23 @@ class Cost:
         return float(rng.choice(self.overheads)) if self.overheads else self.overhead
 
 
-StartUp = Callable[[np.random.Generator], float]
-"""Draws how long a pod takes from its creation until it claims, in seconds."""
+StartUp = Callable[[np.random.Generator, int], float]
+"""Draws how long pods that are created together take until they claim, in seconds; told how many start at that time."""
 
 
 def varying(seconds: float, spread: float = 0.0) -> StartUp:
     """Return a start-up of ``seconds`` on average; ``spread`` is its standard deviation as a part of that."""
-    return lambda rng: _lognormal(seconds, spread, rng)
+    return lambda rng, _: _lognormal(seconds, spread, rng)
 
 
-def measured(samples: list[float]) -> StartUp:
-    """Return a start-up that takes as long as one of those measured."""
-    return lambda rng: float(rng.choice(samples))
+def measured(samples: Mapping[int, Sequence[float]]) -> StartUp:
+    """Return a start-up that takes as long as one of those measured with as many (or nearly as many) starting."""
+
+    def draw(rng: np.random.Generator, starting: int) -> float:
+        nearest = min(samples, key=lambda count: abs(count - starting))
+        return float(rng.choice(samples[nearest]))
+
+    return draw
 
 
 def _lognormal(mean: float, spread: float, rng: np.random.Generator) -> float:
@@ -161,13 +166,20 @@ class SimulatedPool:
     def scale(self, replicas: int) -> None:
         """Create pods, or have the newest drain, until there are so many. Pods that have not started go at once."""
         staying = [pod for pod in self.pods if not pod.stopping]
-        for _ in range(replicas - len(staying)):
-            pod = Pod(self._env.now, [Worker() for _ in range(self._processes)])
-            self.pods.append(pod)
-            self._env.process(self._live(pod))
+        self._create(replicas - len(staying), sum(pod.ready_at is None for pod in staying))
         for pod in staying[::-1][: max(0, len(staying) - replicas)]:
             self._stop(pod)
         self._note()
+
+    def _create(self, pods: int, starting: int) -> None:
+        if pods <= 0:
+            return
+        # One draw: what makes a start slow (a busy node, a slow registry) meets all that start together.
+        seconds = self._start_up(self._rng, starting + pods)
+        for _ in range(pods):
+            pod = Pod(self._env.now, [Worker() for _ in range(self._processes)])
+            self.pods.append(pod)
+            self._env.process(self._live(pod, seconds))
 
     def start_ready(self, replicas: int) -> None:
         """Begin with pods that are ready."""
@@ -177,8 +189,8 @@ class SimulatedPool:
             self._serve(pod)
         self._note()
 
-    def _live(self, pod: Pod) -> Process:
-        yield self._env.timeout(self._start_up(self._rng))
+    def _live(self, pod: Pod, seconds: float) -> Process:
+        yield self._env.timeout(seconds)
         if not pod.stopping:
             self._serve(pod)
             self._note()

@@ -63,7 +63,9 @@ class Sleeper:
 class Pod:
     """A worker pod of one process. Its log tells when its model was ready."""
 
-    def __init__(self, settings: dict[str, str]) -> None:
+    def __init__(self, settings: dict[str, str], starting: int) -> None:
+        self.starting = starting
+        """Pods that were starting when it was created, itself included."""
         self.created_at = time.monotonic()
         self.ready_at: float | None = None
         self.part = Part("worker", "muleteer_worker", settings, self._hear)
@@ -78,6 +80,10 @@ class Pod:
             self.ready_at = time.monotonic()
 
 
+StartUps = dict[int, list[float]]
+"""Seconds that pods took until they could claim, by how many were starting at that time."""
+
+
 @dataclass(frozen=True, slots=True)
 class RealRun:
     """What a real run showed."""
@@ -86,8 +92,8 @@ class RealRun:
     """Seconds each job was in the queue, by the server's clock."""
     replicas: list[tuple[float, int, int]]
     """(second, pods wanted, pods ready) at each change of either."""
-    start_ups: list[float]
-    """Seconds that each pod which began in the run took until it could claim."""
+    start_ups: StartUps
+    """Of the pods that began in the run."""
     ended_at: float
 
 
@@ -135,10 +141,11 @@ class RealPool:
 
     def scale(self, replicas: int) -> None:
         """Start pods, or have the newest drain, until there are so many."""
+        starting = sum(pod.ready_at is None for pod in self.pods) + replicas - len(self.pods)
         while len(self.pods) < replicas:
             own = {"MULETEER_WORKER_HOST": "127.0.0.1", "MULETEER_WORKER_PORT": "0", "MULETEER_POOL": POOL}
             # Its start is told at this level.
-            self.pods.append(Pod(self._settings | own | {"MULETEER_LOG_LEVEL": "info"}))
+            self.pods.append(Pod(self._settings | own | {"MULETEER_LOG_LEVEL": "info"}, starting))
         while len(self.pods) > replicas:
             pod = self.pods.pop()
             pod.part.process.terminate()
@@ -149,10 +156,14 @@ class RealPool:
         for part in [*(pod.part for pod in self.pods), *([self._gateway] if self._gateway else [])]:
             part.check()
 
-    def start_ups_since(self, moment: float) -> list[float]:
-        """Return the start-ups, in seconds, of the pods created after a moment (monotonic seconds)."""
-        pods = [pod for pod in [*self.pods, *self._leaving] if pod.created_at >= moment]
-        return sorted(seconds for pod in pods if (seconds := pod.start_up_seconds) is not None)
+    def start_ups_since(self, moment: float) -> StartUps:
+        """Return the start-ups of the pods created after a moment (monotonic seconds)."""
+        found: StartUps = {}
+        for pod in [*self.pods, *self._leaving]:
+            seconds = pod.start_up_seconds
+            if pod.created_at >= moment and seconds is not None:
+                found.setdefault(pod.starting, []).append(seconds)
+        return found
 
     @property
     def _catalog(self) -> Path:
@@ -213,11 +224,11 @@ class Driver:
         reports = seen.versions.get(MODEL, {}).get(VERSION, [])
         return sum(report.get("state") == "ready" for report in reports)
 
-    async def start_pods(self, pods: int) -> list[float]:
-        """Start so many more pods at once; return after how many seconds each was ready."""
+    async def start_pods(self, pods: int) -> StartUps:
+        """Start so many more pods at once; return their start-ups once all are ready."""
         began = time.monotonic()
         self._pool.scale(len(self._pool.pods) + pods)
-        while len(took := self._pool.start_ups_since(began)) < pods:
+        while len((took := self._pool.start_ups_since(began)).get(pods, ())) < pods:
             await asyncio.sleep(LOOK_SECONDS)
             self._pool.check()
             if time.monotonic() - began > START_SECONDS:

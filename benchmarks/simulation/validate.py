@@ -18,7 +18,7 @@ from benchmarks.simulation import report
 from benchmarks.simulation.autoscaler import Autoscaler, BacklogTarget, Fixed, KedaAutoscaler
 from benchmarks.simulation.behavior import Behavior, Direction, Policy
 from benchmarks.simulation.pool import Cost, measured
-from benchmarks.simulation.real import OBSERVE_SECONDS, Driver, RealPool, RealRun, Sleeper, beside, driving
+from benchmarks.simulation.real import OBSERVE_SECONDS, Driver, RealPool, RealRun, Sleeper, StartUps, beside, driving
 from benchmarks.simulation.run import Outcome, Plan, simulate
 from benchmarks.simulation.traffic import Seconds, Trace
 
@@ -61,7 +61,7 @@ class Fit:
     """Predict calls, as parts of a + b * rows."""
     overheads: list[float]
     """Seconds between two predict calls of a worker that has a full queue."""
-    start_up_seconds: list[float]
+    start_ups: StartUps
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def validate(console: Console, seed: int) -> bool:
     comparisons: list[Comparison] = []
     for part, (arrivals, real) in zip(PARTS, runs, strict=True):
         outcomes = _simulations(part, arrivals, fit, sleeper)
-        own = replace(fit, start_up_seconds=real.start_ups or fit.start_up_seconds)
+        own = replace(fit, start_ups=real.start_ups or fit.start_ups)
         comparisons += _compare(part, real, outcomes, _simulations(part, arrivals, own, sleeper))
         if part is PARTS[-1]:
             (RESULTS / "simulation.svg").write_text(_picture(arrivals, real, outcomes[0]))
@@ -129,11 +129,11 @@ async def _measure(
         console.print("Measuring start-up and cost of the real pods", highlight=False)
         await driver.start_pods(1)
         costs = await _fit(driver, sleeper)
-        took: list[float] = []
-        # Under load, as pods start in the run: one, and all others at once.
+        took: StartUps = {}
+        # Under load, as pods start in the run, and as many at once.
         async with beside(driver.run_steadily(START_UP_RATE)):
-            for pods in (1, MOST_PODS - 1):
-                took += await driver.start_pods(pods)
+            for pods in range(1, MOST_PODS):
+                took |= await driver.start_pods(pods)
                 await driver.stop_pods(1)
         fit = Fit(*costs, took)
         runs = []
@@ -166,7 +166,7 @@ async def _fit(driver: Driver, sleeper: Sleeper) -> tuple[float, float, list[flo
 def _simulations(part: Part, arrivals: Seconds, fit: Fit, sleeper: Sleeper) -> list[Outcome]:
     plan = Plan(
         Cost(fit.batch_seconds, fit.row_seconds, factors=tuple(fit.factors), overheads=tuple(fit.overheads)),
-        measured(fit.start_up_seconds),
+        measured(fit.start_ups),
         max_rows=sleeper.max_rows,
         observe_seconds=OBSERVE_SECONDS,
     )
@@ -219,7 +219,7 @@ def _write(
     fit: Fit,
     sleeper: Sleeper,
     comparisons: Sequence[Comparison],
-    start_ups: Sequence[float],
+    start_ups: StartUps,
     seed: int,
 ) -> None:
     rows = [
@@ -239,8 +239,6 @@ def _write(
         ("", "real", "simulated", "deviation", "off", f"within {MOST_OFF:.0%}", "off, start-ups known"),
         rows,
     )
-    start_up = ", ".join(f"{seconds:.1f}" for seconds in fit.start_up_seconds)
-    in_the_run = ", ".join(f"{seconds:.1f}" for seconds in start_ups)
     known = Grid(
         "What the simulation was told",
         ("", "measured before", "set in the model"),
@@ -249,8 +247,14 @@ def _write(
             ("b: seconds a row", f"{fit.row_seconds:.5f}", f"{sleeper.row:g}"),
             ("spread of predict calls", f"{stdev(fit.factors):.1%}", ""),
             ("seconds between two predict calls", f"{fmean(fit.overheads):.5f}", ""),
-            (f"start-up seconds, one pod and {MOST_PODS - 1} at once", start_up, f"{sleeper.load:g} to load"),
-            ("for comparison: start-up seconds in the run", in_the_run, ""),
+            *(
+                (f"start-up seconds, {pods} starting", _listed(seconds), f"{sleeper.load:g} to load")
+                for pods, seconds in sorted(fit.start_ups.items())
+            ),
+            *(
+                (f"for comparison, in the run: {pods} starting", _listed(seconds), "")
+                for pods, seconds in sorted(start_ups.items())
+            ),
         ],
     )
     intro = (
@@ -261,9 +265,17 @@ def _write(
         f"after {BEHAVIOR.down.stabilization_seconds:g} s."
     )
     raw = {
-        "fit": asdict(fit),
+        "fit": asdict(fit) | {"start_ups": _by_text(fit.start_ups)},
         "sleeper": asdict(sleeper),
-        "start_ups_in_the_run": start_ups,
+        "start_ups_in_the_run": _by_text(start_ups),
         "comparisons": [asdict(one) for one in comparisons],
     }
     write_results(console, "simulation", "Simulation", intro, [table, known], raw)
+
+
+def _listed(seconds: Sequence[float]) -> str:
+    return ", ".join(f"{one:.1f}" for one in seconds)
+
+
+def _by_text(start_ups: StartUps) -> dict[str, list[float]]:
+    return {str(pods): seconds for pods, seconds in start_ups.items()}

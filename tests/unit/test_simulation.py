@@ -174,10 +174,19 @@ def test_jobs_that_no_pod_ever_serves_are_counted() -> None:
     assert math.isnan(outcome.mean)
 
 
-def test_start_ups_are_drawn_from_what_was_measured() -> None:
-    draw = measured([3.0, 4.0])
+def test_start_ups_are_drawn_from_those_with_as_many_pods_starting() -> None:
+    draw = measured({1: [3.0, 4.0], 4: [9.0]})
     rng = np.random.default_rng(1)
-    assert {draw(rng) for _ in range(50)} == {3.0, 4.0}
+    assert {draw(rng, 1) for _ in range(50)} == {3.0, 4.0}
+    assert {draw(rng, pods) for pods in (3, 4, 10)} == {9.0}
+
+
+def test_pods_that_are_created_together_start_together() -> None:
+    found = Plan(Cost(1.0, 0.0, overhead=0.0), varying(10.0, 0.5), max_rows=1)
+    script: Autoscaler = Script(0, {1.0: 3})  # type: ignore[assignment]  # rounds of plain objects
+    outcome = simulate(found, np.zeros(3), script, seed=1)
+    assert outcome.waits[0] > 1.0
+    assert np.unique(outcome.waits).size == 1
 
 
 # Kubernetes' formulas -----------------------------------------------------------------------------------------------
