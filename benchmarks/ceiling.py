@@ -269,7 +269,7 @@ def _idle() -> list[Idle]:
     """Measure a real gateway and real worker pods, of one process and one model, that have nothing to do."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=STATE) as folder,
-        RealPool(Path(folder), Sleeper(load=0.0)) as pool,
+        RealPool(Path(folder), Sleeper(start_up=0.0)) as pool,
     ):
         return [_idle_with(pool, pods) for pods in IDLE_PODS]
 
@@ -299,18 +299,14 @@ async def _start_pods(pool: RealPool, pods: int) -> None:
 def _write(
     console: Console, loads: Sequence[Load], stored: Sequence[Stored], idle: Sequence[Idle], seconds: float
 ) -> None:
-    head = (
-        "gateways, workers, open each, max_rows",
-        "jobs/s",
-        "a claim",
-        "server CPU",
-        "us a job",
-        "commands",
-        "reads",
-    )
+    head = ("", "gateways", "workers", "open each", "max_rows", "jobs/s", "jobs a claim", "server CPU", "us a job")
     rows = [
         (
-            _name(load.setting),
+            _special(load.setting),
+            f"{load.setting.gateways}",
+            f"{load.setting.workers}",
+            f"{load.setting.in_flight}",
+            f"{load.setting.max_rows}",
             f"{load.rate:,.0f}",
             f"{load.jobs_a_claim:.1f}",
             f"{load.busy:.0%}",
@@ -322,7 +318,7 @@ def _write(
         for load in loads
     ]
     grids = [
-        Grid("One Valkey under gateways and workers without a model", (*head, "1 / CPU"), rows),
+        Grid("One Valkey under gateways and workers without a model", (*head, "commands", "reads", "1 / CPU"), rows),
         Grid("Memory of the server", ("", "bytes"), [(one.what, f"{one.size:,.0f}") for one in stored]),
         Grid(
             "Idle: a gateway and worker pods, one process and one model each",
@@ -343,12 +339,11 @@ def _write(
     write_results(console, "ceiling", "What one Redis carries", intro, grids, raw)
 
 
-def _name(setting: Setting) -> str:
-    more = [f"{setting.queues} queues"] if setting.queues > 1 else []
-    more += ["results kept"] if setting.kept else []
-    more += [f"{setting.input_bytes:,} bytes"] if setting.input_bytes != BASE.input_bytes else []
-    numbers = f"{setting.gateways}, {setting.workers}, {setting.in_flight}, {setting.max_rows}"
-    return ", ".join([numbers, *more])
+def _special(setting: Setting) -> str:
+    words = [f"{setting.queues} queues"] if setting.queues > 1 else []
+    words += ["results kept"] if setting.kept else []
+    words += [f"input of {setting.input_bytes:,} bytes"] if setting.input_bytes != BASE.input_bytes else []
+    return ", ".join(words)
 
 
 if __name__ == "__main__":
