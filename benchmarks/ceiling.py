@@ -61,6 +61,10 @@ class Load:
     """Part of one core that the server used."""
     cpu_seconds: float
     """Of the server, for one job."""
+    gateway_seconds: float
+    """CPU of the gateways for one job: the queue's part of them, without HTTP."""
+    worker_seconds: float
+    """CPU of the workers for one job: the queue's part of them, without model and JSON."""
     commands: float
     """For one job, those inside Lua counted."""
     reads: float
@@ -157,6 +161,10 @@ class Crew:
         """Batches claimed so far."""
         return sum(one.claims for one in self._workers)
 
+    def cpu_seconds(self, role: str) -> float:
+        """CPU seconds that the processes of a role have used so far."""
+        return sum(_cpu_seconds(psutil.Process(part.process.pid)) for part in self._parts if part.name == role)
+
     def _start(self, role: str, number: int) -> Counters:
         path = self._folder / f"{role}-{number}"
         counters = Counters.make(path)
@@ -176,18 +184,35 @@ def _load(setting: Setting, seconds: float) -> Load:
         time.sleep(WARM_UP_SECONDS)
         process = _process(valkey)
 
-        def totals() -> tuple[float, float, int, int, int, int]:
-            times, stats = process.cpu_times(), connection.info("stats")
+        def totals() -> tuple[float, ...]:
+            stats = connection.info("stats")
             commands, reads = int(stats["total_commands_processed"]), int(stats["total_reads_processed"])
-            return time.monotonic(), times.user + times.system, crew.jobs, crew.claims, commands, reads
+            used = (_cpu_seconds(process), crew.cpu_seconds("gateway"), crew.cpu_seconds("worker"))
+            return time.monotonic(), crew.jobs, crew.claims, commands, reads, *used
 
         before = totals()
         time.sleep(seconds)
         after = totals()
-    elapsed, cpu, jobs, claims, commands, reads = (b - a for a, b in zip(before, after, strict=True))
+    elapsed, jobs, claims, commands, reads, *used = (b - a for a, b in zip(before, after, strict=True))
     if not jobs or not claims:
         raise BenchmarkError(f"{setting}: no job was done")
-    return Load(setting, jobs / elapsed, jobs / claims, cpu / elapsed, cpu / jobs, commands / jobs, reads / jobs)
+    server, gateways, workers = (seconds / jobs for seconds in used)
+    return Load(
+        setting,
+        jobs / elapsed,
+        jobs / claims,
+        used[0] / elapsed,
+        server,
+        gateways,
+        workers,
+        commands / jobs,
+        reads / jobs,
+    )
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def _process(valkey: EmbeddedValkey) -> psutil.Process:
@@ -269,7 +294,7 @@ def _idle() -> list[Idle]:
     """Measure a real gateway and real worker pods, of one process and one model, that have nothing to do."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=STATE) as folder,
-        RealPool(Path(folder), Sleeper(start_up=0.0)) as pool,
+        RealPool(Path(folder), Sleeper(start_up=0.0), observe_seconds=1.0) as pool,
     ):
         return [_idle_with(pool, pods) for pods in IDLE_PODS]
 
@@ -279,8 +304,8 @@ def _idle_with(pool: RealPool, pods: int, seconds: float = 9.0) -> Idle:
     with connect(pool.redis_url) as connection:
 
         def totals() -> tuple[float, float, int]:
-            times, stats = _process(pool.valkey).cpu_times(), connection.info("stats")
-            return time.monotonic(), times.user + times.system, int(stats["total_commands_processed"])
+            commands = int(connection.info("stats")["total_commands_processed"])
+            return time.monotonic(), _cpu_seconds(_process(pool.valkey)), commands
 
         before = totals()
         time.sleep(seconds)
@@ -299,7 +324,8 @@ async def _start_pods(pool: RealPool, pods: int) -> None:
 def _write(
     console: Console, loads: Sequence[Load], stored: Sequence[Stored], idle: Sequence[Idle], seconds: float
 ) -> None:
-    head = ("", "gateways", "workers", "open each", "max_rows", "jobs/s", "jobs a claim", "server CPU", "us a job")
+    head = ("", "gateways", "workers", "open each", "max_rows", "jobs/s", "jobs a claim", "server CPU")
+    costs = ("server us", "gateway us", "worker us", "commands", "reads", "1 / server CPU")
     rows = [
         (
             _special(load.setting),
@@ -311,6 +337,8 @@ def _write(
             f"{load.jobs_a_claim:.1f}",
             f"{load.busy:.0%}",
             f"{load.cpu_seconds * 1e6:.1f}",
+            f"{load.gateway_seconds * 1e6:.1f}",
+            f"{load.worker_seconds * 1e6:.1f}",
             f"{load.commands:.1f}",
             f"{load.reads:.2f}",
             f"{load.ceiling:,.0f}",
@@ -318,7 +346,7 @@ def _write(
         for load in loads
     ]
     grids = [
-        Grid("One Valkey under gateways and workers without a model", (*head, "commands", "reads", "1 / CPU"), rows),
+        Grid("One Valkey under gateways and workers without a model", (*head, *costs), rows),
         Grid("Memory of the server", ("", "bytes"), [(one.what, f"{one.size:,.0f}") for one in stored]),
         Grid(
             "Idle: a gateway and worker pods, one process and one model each",
@@ -329,7 +357,8 @@ def _write(
     intro = (
         f"Simulated gateways (the real Producer and Replies) keep requests open, no-op workers (the real Consumer) "
         f"finish them; {seconds:g} s each; Valkey with its append-only file, appendfsync everysec. Clients and server "
-        "share the cores, so that the server is not at its limit: 1 / CPU is what one core of it would carry."
+        "share the cores, so that the server is not at its limit: 1 / server CPU is the jobs a second that one core of "
+        "it would carry. Costs are CPU, commands and reads for one job."
     )
     raw = {
         "loads": [asdict(load) for load in loads],

@@ -104,8 +104,8 @@ class RealRun:
 class RealPool:
     """Valkey and a gateway in ``folder``, and pods as they are asked for. Use as a context manager."""
 
-    def __init__(self, folder: Path, sleeper: Sleeper) -> None:
-        self._folder, self._sleeper = folder, sleeper
+    def __init__(self, folder: Path, sleeper: Sleeper, observe_seconds: float = OBSERVE_SECONDS) -> None:
+        self._folder, self._sleeper, self._observe_seconds = folder, sleeper, observe_seconds
         self.valkey = EmbeddedValkey(folder / "valkey")
         self._gateway: Part | None = None
         self._leaving: list[Pod] = []
@@ -181,7 +181,7 @@ class RealPool:
             "MULETEER_CATALOG": str(self._catalog),
             "MULETEER_CACHE_DIR": str(self._folder / "cache"),
             "MULETEER_LOG_LEVEL": "error",
-            "MULETEER_OBSERVE_SECONDS": str(OBSERVE_SECONDS),
+            "MULETEER_OBSERVE_SECONDS": str(self._observe_seconds),
             "MULETEER_DRAIN_DELAY_SECONDS": "0",
         }
 
