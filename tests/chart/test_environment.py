@@ -71,7 +71,7 @@ def test_settings_of_production_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path
         gateway = load(pod(manifests, "gateway"), patch, tmp_path)
     assert gateway.redis_url == "rediss://redis.example.com:6380/0"
     assert gateway.redis.startswith("rediss://muleteer:muleteer-redis-content@redis.example.com:6380/0?ssl_ca_certs=")
-    assert gateway.keys == (b"muleteer-api-keys-content",)
+    assert list(gateway.keys) == [b"muleteer-api-keys-content"]
     assert gateway.callback_secret.get_secret_value() == "muleteer-callbacks-content"
     assert gateway.callback_host_names == {"hooks.example.com"}
     assert gateway.max_body_bytes == 52_428_800
@@ -82,6 +82,20 @@ def test_settings_of_production_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path
         worker = load(pod(manifests, "worker", "gpu"), patch, tmp_path)
     assert (worker.pool, worker.processes, worker.threads) == ("gpu", 2, 2)
     assert worker.drain_seconds == 120
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(0, 0), (2_000_000_000, 2_000_000_000), ("500Mi", 500 * 1024**2), ("1.5G", 1_500_000_000), ("2Ti", 2 * 1024**4)],
+)
+def test_a_memory_budget_arrives_in_bytes(
+    given: int | str, read: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifests = render({"pools": {"many": {"maxResidentBytes": given}}})
+    with monkeypatch.context() as patch:
+        assert load(pod(manifests, "worker", "many"), patch, tmp_path).max_resident_bytes == read
+    with monkeypatch.context() as patch:
+        assert load(pod(manifests, "worker", "default"), patch, tmp_path).max_resident_bytes == 0
 
 
 def test_settings_of_any_kind_arrive_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

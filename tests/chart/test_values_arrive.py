@@ -140,6 +140,7 @@ OVERRIDES: dict[str, Any] = {
     **MORE,
     "processes": 3,
     "threads": 5,
+    "maxResidentBytes": "1.5Gi",
     "replicas": 7,
     "autoscaling": {"type": "none"},
     "resources": {"requests": {"cpu": "3"}, "limits": {"nvidia.com/gpu": 1}},
@@ -176,7 +177,7 @@ def test_what_a_pool_sets_arrives_in_that_pool_and_no_other() -> None:
     assert {"name": "cache", "emptyDir": {"sizeLimit": "33Gi"}} in gpu.spec["volumes"]
     variables = gpu.environment()
     wanted = {"PROCESSES": "3", "THREADS": "5", "LEASE_SECONDS": "21", "DRAIN_SECONDS": "77", "RETIRE_SECONDS": "555"}
-    wanted |= {"STARTUP_SECONDS": "444", "LOG_LEVEL": "error"}
+    wanted |= {"STARTUP_SECONDS": "444", "LOG_LEVEL": "error", "MAX_RESIDENT_BYTES": "1.5Gi"}
     assert {f"MULETEER_{name}": value for name, value in wanted.items()}.items() <= variables.items()
     assert gpu.spec["terminationGracePeriodSeconds"] > 77 + 21
     budgets = {item["metadata"]["name"] for item in of_kind(changed, "PodDisruptionBudget")}

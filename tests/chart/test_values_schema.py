@@ -24,6 +24,7 @@ FREE = {"extraObjects[]", "gateway.extraVolumes[]", "worker.extraVolumes[]", "gl
 """Where any key goes: parts of Kubernetes' own API that pass through, and what Helm gives to every subchart."""
 
 NAMED_BY_USERS = {
+    "clientLimits",
     "catalog",
     "examples",
     "pools",

@@ -27,7 +27,7 @@ MODEL_SHOWN = {"Load failures": "broken"}
 
 EXPECTED_ALERTS = {
     "MuleteerErrorRateHigh": "`broken` is asked for, and texts raise",
-    "MuleteerQueueFull": "`parked` takes three jobs and is asked for more",
+    "MuleteerOverloaded": "`parked` takes three jobs and is asked for more",
     "MuleteerNoWorker": "the pool of `parked` has none",
     "MuleteerVersionWithoutReadyWorker": "`parked` has jobs, `broken` has traffic",
     "MuleteerVersionFailed": "`broken` has the wrong checksum",
@@ -142,7 +142,9 @@ def test_two_gateways_that_see_the_same_queue_are_not_added_up(scene: Scene) -> 
     wait_until(lambda: scene.prometheus.value(both) == 2, 10, "both gateways see three jobs")
     assert last(ask(scene.prometheus, target("overview", "Queued jobs by model version")), **parked) == 3
     assert last(ask(scene.prometheus, target("overview", "Models and versions", "D")), **parked) == 3
-    assert last(ask(scene.prometheus, target("overview", "Workers by pool")), pool="default") == 2
+    # A worker process was killed for this scene: its successor is counted once it lives.
+    workers = target("overview", "Workers by pool")
+    wait_until(lambda: last(ask(scene.prometheus, workers), pool="default") == 2, 20, "two workers are shown, not four")
     assert last(ask(scene.prometheus, target("overview", "Scaling: backlog and workers")), pool="nobody") == 3
     assert last(ask(scene.prometheus, target("overview", "Redis memory", "B"))) == 256 * 1024 * 1024
 
@@ -154,7 +156,7 @@ def test_the_panels_show_what_has_happened(scene: Scene) -> None:
     assert seen("overview", "Requests by status", "status") >= {("200",), ("202",), ("422",), ("500",)}
     assert seen("overview", "Requests by mode", "mode") == {("sync",), ("wait",), ("async",)}
     reasons = seen("overview", "Refused requests by reason", "reason")
-    assert reasons >= {("ValidationFailed",), ("NotFound",), ("QueueFull",)}
+    assert reasons >= {("ValidationFailed",), ("NotFound",), ("queue_full",)}
     assert seen("overview", "Jobs ended by outcome", "outcome") >= {("finished",), ("failed",), ("dead",)}
     assert seen("overview", "Catalog files read", "outcome") == {("ok",), ("refused",)}
     assert seen("overview", "Webhooks", "outcome") == {("delivered",), ("failed",)}

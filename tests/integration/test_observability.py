@@ -29,6 +29,7 @@ GATEWAY_METRICS = {
     "muleteer_backlog_jobs": "gauge",
     "muleteer_backlog_seconds": "gauge",
     "muleteer_version_ready_workers": "gauge",
+    "muleteer_version_cold": "gauge",
     "muleteer_version_failed": "gauge",
     "muleteer_model_traffic_share": "gauge",
     "muleteer_redis_commands": "counter",
@@ -44,6 +45,10 @@ WORKER_METRICS = {
     "muleteer_jobs_redelivered": "counter",
     "muleteer_model_info": "gauge",
     "muleteer_model_load_seconds": "histogram",
+    "muleteer_model_evictions": "counter",
+    "muleteer_model_resident_bytes": "gauge",
+    "muleteer_resident_bytes": "gauge",
+    "muleteer_resident_bytes_limit": "gauge",
 }
 JUDGE = """
     class Model:

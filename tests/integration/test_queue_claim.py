@@ -82,7 +82,7 @@ async def test_a_job_nobody_waits_for_any_more_is_dropped_unclaimed(
     valkey: EmbeddedValkey, connection: redis.Redis
 ) -> None:
     async with gateway_side(valkey.url) as side:
-        job = new_job(wait_limit=-1.0)
+        job = new_job(wait_limit=-6.0)  # past the grace that a gateway has to keep it
         answer = side.replies.expect(job.id, 5)
         await side.enqueue(job)
         claim = claimed(consumer(valkey).claim(SPEC))

@@ -29,7 +29,7 @@ async def test_an_answered_sync_job_leaves_nothing_in_redis(valkey: EmbeddedValk
         worker.finish(claimed(worker.claim(SPEC)), [Outcome(job.id, b"[1]")], timing())
         assert (await answer).payload == b"[1]"
     worker.wait_and_claim(SPEC, 0.1)
-    assert keys(connection) == ["muleteer:workers:default", "rq:queues"]
+    assert keys(connection) == [f"muleteer:ledger:{QUEUE}", "muleteer:workers:default", "rq:queues"]
 
 
 async def test_finish_and_the_next_claim_ride_in_one_round_trip(
@@ -63,18 +63,6 @@ async def test_a_batchs_answers_do_not_wait_for_the_next_claim(valkey: EmbeddedV
         later = new_job()
         await side.enqueue(later)
         assert [j.id for j in claimed(await asyncio.to_thread(worker.take)).jobs] == [later.id]
-
-
-async def test_what_a_worker_finished_is_added_up_at_its_next_reaping(valkey: EmbeddedValkey) -> None:
-    async with gateway_side(valkey.url) as side:
-        await side.enqueue(new_job(rows=3), new_job(rows=4))
-        worker = consumer(valkey)
-        claim = claimed(worker.claim(SPEC))
-        worker.finish(claim, echo(claim), timing())
-        worker.reap(SPEC)
-        worker.reap(SPEC)
-        state = (await side.jobs.observe([("m", "1")], [], [])).queues[QUEUE]
-    assert (state.jobs, state.rows, state.predict_seconds) == (2, 7, 0.005)
 
 
 async def test_a_kept_job_is_what_rq_calls_finished(valkey: EmbeddedValkey, connection: redis.Redis) -> None:

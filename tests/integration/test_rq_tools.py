@@ -65,7 +65,7 @@ def status(connection: redis.Redis, job: str) -> JobStatus:
 def test_rq_info_and_fetch_see_each_state(system: System, connection: redis.Redis) -> None:
     good, bad = submit(system, "moody", "hello"), submit(system, "moody", "raise")
     running, waiting = submit(system, "slow", "3"), submit(system, "slow", "0")
-    assert "moody.1 2, 0 executing, 0 finished, 0 failed" in rq(system, "info", "--raw", "--only-queues")
+    assert "moody.1:batch 2, 0 executing, 0 finished, 0 failed" in rq(system, "info", "--raw", "--only-queues")
     assert status(connection, good) is JobStatus.QUEUED
     catalog = {"slow": {"versions": {"1": {}}, "batching": {"max_rows": 1}, "route": "/slow"}}
     catalog["moody"] = {"versions": {"1": {}}, "route": "/moody"}
@@ -73,7 +73,8 @@ def test_rq_info_and_fetch_see_each_state(system: System, connection: redis.Redi
     system.add_worker().wait_ready()
     wait_until(lambda: status(connection, running) is JobStatus.STARTED, what="the slow job runs")
     info = rq(system, "info", "--raw", "--only-queues")
-    assert "slow.1 1, 1 executing, 0 finished, 0 failed" in info
+    assert "slow.1:batch 1, 0 executing, 0 finished, 0 failed" in info
+    assert "slow.1 0, 1 executing, 0 finished, 0 failed" in info
     wait_until(lambda: status(connection, waiting) is JobStatus.FINISHED, what="all is done")
     info = rq(system, "info", "--raw", "--only-queues")
     assert "moody.1 0, 0 executing, 1 finished, 1 failed" in info
@@ -143,7 +144,7 @@ def test_a_stock_workers_failure_is_a_failed_job_with_its_reason(system: System,
 
 def run_stock_worker(system: System) -> None:
     command = [str(RQ), "worker", "--burst", "--worker-class", "rq.worker.SimpleWorker"]
-    command += ["--serializer", "rq.serializers.JSONSerializer", "--url", system.valkey.url, "moody.1"]
+    command += ["--serializer", "rq.serializers.JSONSerializer", "--url", system.valkey.url, "moody.1", "moody.1:batch"]
     env = {"MULETEER_CATALOG": str(system.catalog), "MULETEER_REDIS_URL": system.valkey.url}
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ | env)
     assert finished.returncode == 0, finished.stderr

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from muleteer.queue.connection import connect
-from muleteer.queue.names import stats_key
+from muleteer.queue.names import cost_key
 from support.metrics import counted
 from support.models import ECHO, SLOW, write_catalog, write_version
 from support.predict_api import ASYNC, extra_gateway
@@ -69,7 +69,7 @@ def test_a_pools_backlog_counts_its_jobs_and_their_seconds(system: System) -> No
     slow = f"{gateway.url}/v1/models/slow:predict"
     assert httpx.post(slow, json={"instances": [{"text": "0.2"}]}).status_code == 200
     with connect(system.valkey.url) as connection:
-        wait_until(lambda: connection.hget(stats_key("slow.1"), "jobs") == b"1", 10, "the worker tells of its pace")
+        wait_until(lambda: connection.hget(cost_key("slow.1"), "b"), 10, "the worker tells of its cost")
     for _ in range(4):
         assert httpx.post(slow, json={"instances": [{"text": "2"}]}, headers=ASYNC).status_code == 202
     found = wait_until(lambda: of_jobs(gateway, 4), 10, "four jobs seen")

@@ -36,6 +36,7 @@ def run_worker(timeout: float = 60, **env: str) -> subprocess.CompletedProcess[s
         ("MULETEER_REDIS_URL", "nonsense://here"),
         ("MULETEER_CATALOG", "/nowhere/catalog.yaml"),
         ("MULETEER_POOL", "No Pool"),
+        ("MULETEER_MAX_RESIDENT_BYTES", "2 gigs"),
     ],
 )
 def test_a_wrong_setting_ends_the_start_with_one_line(tmp_path: Path, name: str, value: str) -> None:

@@ -205,6 +205,8 @@ def answering(path: str, rows: list[Any], job_rows: list[Any] | None = None) -> 
 
 def test_smoke_asks_every_version_both_ways_and_compares_with_each_examples_tolerance(url: str) -> None:
     smoking("good", READY | {"version": "1", "examples": EXAMPLES}, READY | {"version": "2", "examples": EXAMPLES[:1]})
+    smoking("asleep", READY | {"version": "1", "state": "COLD", "examples": EXAMPLES})
+    answering("/v1/models/asleep:predict", RIGHT)
     answering("/v1/models/good:predict", RIGHT)  # the version with all the traffic, as callers ask it
     answering("/v1/models/good/versions/2:predict", RIGHT[:1])
     done = run("smoke", "good", "--url", url)
@@ -212,6 +214,7 @@ def test_smoke_asks_every_version_both_ways_and_compares_with_each_examples_tole
     first, second = done.stdout.splitlines()
     assert first.startswith("good 1: ok, 2 examples sync and async in ")
     assert second.startswith("good 2: ok, 1 example sync and async in ")
+    assert run("smoke", "asleep", "--url", url).stdout.startswith("asleep 1: ok, 2 examples sync and async in ")
 
 
 def test_smoke_names_every_difference_and_fails(url: str) -> None:

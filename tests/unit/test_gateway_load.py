@@ -7,10 +7,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from muleteer.catalog.model import ModelEntry
 from muleteer.metrics import GATEWAY, Figures
+from muleteer.queue.cost import Cost
 from muleteer.queue.jobs import QueueState
 from muleteer.queue.server import figures_of
 from muleteer_gateway.gauges import SystemGauges
-from muleteer_gateway.load import Backlog, Load
+from muleteer_gateway.load import Backlog, Load, QueueLoad, Service
 from muleteer_gateway.served import ServedModel, ServedVersion
 
 INFO: dict[str, Any] = {
@@ -26,26 +27,131 @@ INFO: dict[str, Any] = {
 }
 
 
-def state(queued: int = 0, running: int = 0, jobs: int = 0, seconds: float = 0.0) -> QueueState:
-    return QueueState(queued, running, 0.0, jobs, jobs, seconds)
+def service(queue: str = "m.1", pool: str = "cpu", workers: int = 1, max_rows: int = 10) -> Service:
+    return Service(queue, pool, workers, max_rows, target_seconds=100.0, batch_share=0.2)
 
 
-def test_a_pools_backlog_is_that_of_all_its_queues_at_the_pace_of_each() -> None:
-    load = Load(workers={"cpu": ["a", "b"]})
-    load.queues = {"m.1": state(10, 2, 100, 5.0), "m.2": state(3, 0, 10, 10.0), "new.1": state(7), "other.1": state(50)}
-    for queue, seen in load.queues.items():
-        load.learn(queue, seen)
+def state(queued: int = 0, running: int = 0, cost: Cost | None = None, rows: int | None = None) -> QueueState:
+    return QueueState(queued, running, rows=queued if rows is None else rows, cost=cost)
+
+
+class Clock:
+    """Time that stands still until it is told to pass."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def seen(*looks: tuple[Service, QueueState], workers: int = 1, clock: Clock | None = None) -> Load:
+    """Return what one look makes known of these queues."""
+    load = Load(clock or Clock())
+    names = [f"w{n}" for n in range(workers)]
+    load.see(
+        [one for one, _ in looks], {one.queue: is_so for one, is_so in looks}, {one.pool: names for one, _ in looks}
+    )
+    return load
+
+
+TENTH = Cost(0.0, 0.1)
+"""A tenth of a second a row."""
+
+
+def test_a_pools_backlog_is_that_of_all_its_queues_at_the_cost_of_each() -> None:
+    load = seen(
+        (service("m.1"), state(10, 2, Cost(0.5, 0.05))),
+        (service("m.2"), state(3, 0, Cost(0.0, 1.0))),
+        (service("new.1"), state(7)),
+        (service("other.1", "gpu"), state(50, 0, TENTH)),
+        workers=2,
+    )
     found = load.backlog("cpu", ["m.1", "m.2", "new.1", "not-seen-yet.1"])
-    assert found == Backlog("cpu", 20, 2, pytest.approx(12 * 0.05 + 3 * 1.0), 2)
+    assert found == Backlog("cpu", 20, 2, pytest.approx(2 * 0.5 + 12 * 0.05 + 3 * 1.0), 2)
     assert found.jobs == 22
-    assert found.seconds_per_worker == pytest.approx(1.8)
+    assert found.seconds_per_worker == pytest.approx(2.3)
 
 
 def test_a_pool_without_workers_or_jobs_has_numbers_too() -> None:
-    load = Load(queues={"m.1": state(4, 0, 10, 20.0)})
-    load.learn("m.1", load.queues["m.1"])
+    load = seen((service(workers=0), state(4, 0, Cost(0.0, 2.0))), workers=0)
     assert (load.backlog("cpu", ["m.1"]).workers, load.backlog("cpu", ["m.1"]).seconds_per_worker) == (0, 8.0)
     assert load.backlog("cpu", []) == Backlog("cpu", 0, 0, 0.0, 0)
+
+
+def loaded(queued: int = 0, running: int = 0, cost: Cost | None = None) -> QueueLoad:
+    return seen((service(), state(queued, running, cost))).queues["m.1"]
+
+
+def wait(load: Load, rows: int = 1, client: str = "", *, interactive: bool = True) -> float | None:
+    return load.queues["m.1"].wait_seconds(rows, client, interactive=interactive)
+
+
+def test_no_wait_is_predicted_while_no_cost_or_no_worker_is_known() -> None:
+    assert wait(seen((service(), state(50)))) is None
+    assert wait(seen((service(workers=0), state(50, 0, TENTH)))) is None
+
+
+def test_a_job_waits_for_the_rows_before_it_by_all_workers() -> None:
+    assert wait(seen((service(workers=1), state(50, 0, TENTH)))) == pytest.approx(5.0)
+    assert wait(seen((service(workers=5), state(50, 0, TENTH)))) == pytest.approx(1.0)
+    assert wait(seen((service(), state(0, 0, TENTH)))) == 0
+
+
+def test_each_batch_costs_its_part_too() -> None:
+    assert wait(seen((service(max_rows=10), state(50, 0, Cost(1.0, 0.0))))) == pytest.approx(5.0)
+
+
+def test_a_running_batch_is_half_done_on_average() -> None:
+    assert wait(seen((service(), state(0, 10, TENTH)))) == pytest.approx(0.5)
+
+
+def test_what_was_enqueued_since_the_look_counts_and_what_must_be_through_does_not() -> None:
+    clock = Clock()
+    load = seen((service(), state(50, 0, TENTH)), clock=clock)
+    clock.now += 2.0
+    assert wait(load) == pytest.approx(3.0)
+    load.queues["m.1"].enter("", 10)
+    assert wait(load) == pytest.approx(4.0)
+    clock.now += 100.0
+    assert wait(load) == 0
+    load.queues["m.1"].enter("", 10)
+    assert wait(load) == pytest.approx(1.0)
+
+
+def test_callers_that_were_answered_are_not_ahead_however_slow_the_fit_says() -> None:
+    load = seen((service(), state(0, 0, TENTH)))
+    for _ in range(100):
+        load.queues["m.1"].enter("", 1)
+        load.queues["m.1"].leave("", 1)
+    assert wait(load) == 0
+
+
+def test_another_clients_many_jobs_are_not_ahead() -> None:
+    load = seen((service(), state(0, 0, TENTH)))
+    for _ in range(500):
+        load.queues["m.1"].enter("heavy", 1)
+    assert wait(load, client="light") == pytest.approx(0.2, abs=0.15)
+    assert (wait(load, client="heavy") or 0) > 40
+
+
+def test_batch_jobs_are_ahead_of_an_interactive_one_by_their_share_only() -> None:
+    load = seen((service(), QueueState(1010, 0, rows=10, batch_rows=1000, cost=TENTH)))
+    assert wait(load) == pytest.approx(1.0 / 0.8, rel=0.2)
+    assert wait(load, interactive=False) == pytest.approx(101.0)
+
+
+def test_the_pools_other_queues_are_served_in_turn() -> None:
+    other = (service("m.2"), state(1000, 0, TENTH))
+    # Three batches of its own, each with one of the other queue's before it.
+    assert wait(seen((service(), state(20, 0, TENTH)), other)) == pytest.approx(2.0 + 3 * 1.0)
+    assert wait(seen((service(), state(20, 0, TENTH)), (service("m.2"), state(5, 0, TENTH)))) == pytest.approx(2.5)
+
+
+def test_a_job_ahead_of_others_in_its_lane_is_done_sooner() -> None:
+    load = seen((service(), state(100, 0, TENTH))).queues["m.1"]
+    assert load.seconds_ahead(0) == pytest.approx(0.1)
+    assert load.seconds_ahead(49) == pytest.approx(5.0)
 
 
 def shown(name: str) -> dict[tuple[str, ...], float]:
@@ -73,6 +179,33 @@ def test_versions_are_shown_by_what_their_workers_say() -> None:
     assert shown("muleteer_version_ready_workers") == {}
 
 
+@pytest.mark.parametrize(
+    ("said", "state", "cold"),
+    [
+        (["cold", "cold"], "cold", 1),
+        (["cold", "loading"], "loading", 0),
+        (["cold", "ready"], "ready", 0),
+        (["failed", "cold"], "cold", 1),
+        (["retired", "failed"], "failed", 0),
+    ],
+)
+def test_a_version_is_cold_while_no_worker_has_it_and_one_may_load_it(said: list[str], state: str, cold: int) -> None:
+    model = served(v1=said, v2=["ready"])
+    model.take_reports(model.reports)
+    assert model.state("v1")[0] == state
+    SystemGauges().show_versions([model])
+    assert shown("muleteer_version_cold")["gauged", "v1"] == cold
+
+
+def test_cold_versions_get_their_share_of_the_traffic() -> None:
+    model = served(v1=["cold"], v2=["ready"])
+    model.take_reports(model.reports)
+    assert {model.default().version for _ in range(200)} == {"v1", "v2"}
+    # A target that fails while it is cold leaves the traffic to what was ready before.
+    model.take_reports({"v1": [{"state": "failed"}], "v2": [{"state": "ready"}]})
+    assert {model.default().version for _ in range(50)} == {"v2"}
+
+
 def test_a_version_whose_manifest_the_gateway_cannot_read_is_failed_whatever_its_workers_say() -> None:
     model = served(v1=["ready"], v2=["ready"])
     model.versions["v2"].problem = "model.yaml is missing"
@@ -86,7 +219,7 @@ def test_what_is_gone_is_removed_and_the_rest_is_never_missing() -> None:
     gauges = SystemGauges()
     seen: list[set[tuple[str, ...]]] = []
 
-    class Scraper(dict[tuple[str, str], QueueState]):
+    class Scraper(dict[tuple[str, str], QueueLoad]):
         """Scrapes between any two values that are shown."""
 
         def items(self) -> Any:
@@ -94,8 +227,8 @@ def test_what_is_gone_is_removed_and_the_rest_is_never_missing() -> None:
                 seen.append(set(shown("muleteer_queue_jobs")))
                 yield item
 
-    gauges.show_queues({("gauged", "1"): state(1), ("gauged", "2"): state(2)})
-    gauges.show_queues(Scraper({("gauged", "2"): state(5, 1), ("gauged", "3"): state()}))
+    gauges.show_queues({("gauged", "1"): loaded(1), ("gauged", "2"): loaded(2)})
+    gauges.show_queues(Scraper({("gauged", "2"): loaded(5, 1), ("gauged", "3"): loaded()}))
     assert all(("gauged", "2", "queued") in labels for labels in seen)
     jobs = shown("muleteer_queue_jobs")
     assert {labels[1] for labels in jobs} == {"2", "3"}

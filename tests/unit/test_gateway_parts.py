@@ -18,17 +18,18 @@ from muleteer.errors import (
     UnavailableError,
 )
 from muleteer.queue.jobs import JobView
+from muleteer.queue.producer import ClientLimits
 from muleteer_gateway.callbacks import sign
+from muleteer_gateway.clients import Clients
 from muleteer_gateway.documents import job_document, new_job_document
 from muleteer_gateway.http import RequestHeaders
 from muleteer_gateway.intake import Target
 from muleteer_gateway.problems import problem_body, problem_headers, request_path
 from muleteer_gateway.request_id import request_id_of
 from muleteer_gateway.routes import PREFIX, SUFFIX, read_target
-from muleteer_gateway.security import authorize
 from muleteer_gateway.webhook_url import webhook_host
 
-KEYS = (b"first", b"second")
+CLIENTS = Clients({b"first": "one", b"second": "two"}, ClientLimits(), {})
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_a_prediction_path_names_a_model_and_perhaps_a_version_or_alias(name: st
     ],
 )
 def test_a_caller_with_one_of_the_keys_may_call(headers: RequestHeaders) -> None:
-    authorize(headers, KEYS)
+    CLIENTS.identify(headers)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,7 @@ def test_a_caller_with_one_of_the_keys_may_call(headers: RequestHeaders) -> None
 )
 def test_a_caller_without_a_key_may_not(headers: RequestHeaders) -> None:
     with pytest.raises(UnauthorizedError):
-        authorize(headers, KEYS)
-    authorize(headers, ())
+        CLIENTS.identify(headers)
 
 
 def test_an_error_becomes_a_problem_document() -> None:

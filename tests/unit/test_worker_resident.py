@@ -9,6 +9,7 @@ import pytest
 
 from muleteer.catalog.source import CatalogSource
 from muleteer_worker import resident
+from muleteer_worker.residency import Residency
 from muleteer_worker.resident import Residents
 from support.models import ECHO, write_catalog, write_version
 from support.waiting import wait_until
@@ -21,6 +22,7 @@ class World:
         self.folder = folder
         self.depths: Counter[str] = Counter()
         self.made: Residents | None = None
+        self.residency: Residency | None = None
 
     def version(self, version: str, code: str = ECHO, repository: str = "models") -> Path:
         return write_version(self.folder / repository, "m", version, code)
@@ -36,7 +38,7 @@ class World:
         if self.made is None:
             source = CatalogSource(self.folder / "catalog.yaml", 0.01)
             cache = self.folder / "cache"
-            self.made = Residents(source, "default", cache, 1, 0.05, lambda queue: self.depths[queue])
+            self.made = Residents(source, "default", cache, 1, 0.05, lambda queue: self.depths[queue], self.residency)
         return self.made
 
     def states(self) -> dict[str, str]:
@@ -221,3 +223,59 @@ def test_changes_are_told(world: World) -> None:
     world.residents.on_change.append(lambda: told.append({r.version: r.state for r in world.residents.reports}))
     world.wait(v1="ready")
     assert told == [{"1": "ready"}]
+
+
+def test_under_a_budget_only_pinned_versions_are_loaded_at_the_start(world: World) -> None:
+    world.residency = Residency(1_000_000)
+    world.version("1")
+    world.catalog("1")
+    assert world.states() == {"1": "cold"}
+    assert world.residents.missing() == ""
+    assert world.residents.cold
+    world.catalog("1", pinned=True)
+    world.wait(v1="ready")
+    assert not world.residents.cold
+
+
+def test_a_version_that_goes_to_make_room_can_be_loaded_again(world: World) -> None:
+    world.residency = Residency(1_000_000)
+    world.version("1")
+    world.catalog("1")
+    for _ in range(2):
+        world.residents.load("m.1")
+        world.wait(v1="ready")
+        assert world.predict("1") == {"echo": "a"}
+        (report,) = world.residents.reports
+        assert report.load_seconds is not None
+        world.residents.evict("m.1")
+        world.wait(v1="cold")
+        assert world.residents.specs == ()
+        assert [spec.name for spec in world.residents.known_specs] == ["m.1"]
+
+
+def test_a_version_that_failed_is_cold_again_when_it_may_be_tried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident, "FIRST_RETRY_SECONDS", 0.2)
+    world.residency = Residency(1_000_000)
+    world.catalog("1")
+    world.residents.load("m.1")
+    world.wait(v1="failed")
+    world.wait(v1="cold")
+    world.version("1")
+    world.residents.load("m.1")
+    world.wait(v1="ready")
+
+
+def test_a_cold_version_that_leaves_the_catalog_stays_while_it_has_jobs(world: World) -> None:
+    world.residency = Residency(1_000_000)
+    world.version("1")
+    world.catalog("1")
+    world.depths["m.1"] = 1
+    assert world.states() == {"1": "cold"}
+    world.catalog()
+    wait_until(lambda: world.states() and not world.residents.residents["m.1"].wanted)
+    world.residents.load("m.1")
+    world.wait(v1="ready")
+    world.depths["m.1"] = 0
+    world.wait(v1="retired")

@@ -78,6 +78,9 @@
   value: {{ int64 .settings.processes | quote }}
 - name: MULETEER_THREADS
   value: {{ int64 .settings.threads | quote }}
+{{- $bytes := .settings.maxResidentBytes }}
+- name: MULETEER_MAX_RESIDENT_BYTES
+  value: {{ kindIs "string" $bytes | ternary $bytes (int64 $bytes | toString) | quote }}
 - name: MULETEER_LEASE_SECONDS
   value: {{ int64 .settings.leaseSeconds | quote }}
 - name: MULETEER_STARTUP_SECONDS

@@ -64,5 +64,6 @@ def empty_park(system: System, client: httpx.Client) -> Iterator[None]:
     """Cancel after each test what it left in the queue that nobody works off."""
     yield
     with connect(system.valkey.url) as redis:
-        for job in redis.lrange("rq:queue:parked.1", 0, -1):
-            client.delete(f"/v1/jobs/{job.decode()}")
+        for lane in redis.scan_iter("rq:queue:parked.1*"):
+            for job in redis.lrange(lane, 0, -1):
+                client.delete(f"/v1/jobs/{job.decode()}")

@@ -112,7 +112,7 @@ class IdempotencyConflictError(MuleteerError):
 
 
 class TooManyRequestsError(MuleteerError):
-    """The caller asks for more than it may."""
+    """The caller asks for more than it may; ``reason`` is rate or concurrency."""
 
     status = 429
     title = "Too many requests"
@@ -130,6 +130,15 @@ class UnavailableError(MuleteerError):
 
     status = 503
     title = "Service unavailable"
+
+
+class OverloadedError(UnavailableError):
+    """More has come than can be served in time.
+
+    ``reason`` is deadline, queue_seconds, queue_rows, queue_full or loading.
+    """
+
+    title = "Overloaded"
 
 
 class JobTimeoutError(MuleteerError):

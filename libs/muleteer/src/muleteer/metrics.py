@@ -5,7 +5,7 @@ pod several processes write the same families through prometheus-client's multip
 ``PROMETHEUS_MULTIPROC_DIR`` before it imports this module.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -30,6 +30,26 @@ class Figures(Collector):
         """Return the families that have a value."""
         values = self._values
         return [kind(name, text, value=values[name]) for kind, name, text in self._families if name in values]
+
+
+class LabelledFigures(Collector):
+    """A counter with labels that somebody else counts: shown as last told."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._values: Mapping[tuple[str, ...], float] = {}
+        registry.register(self)
+
+    def show(self, values: Mapping[tuple[str, ...], float]) -> None:
+        """Show these values, by label values, and no others."""
+        self._values = values
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the family."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        return [family]
 
 
 GATEWAY = CollectorRegistry()
@@ -89,6 +109,19 @@ CATALOG_RELOADS = Counter(
     "muleteer_catalog_reloads_total", "Catalog files read after a change, by outcome (ok, refused).", ["outcome"],
     registry=GATEWAY,
 )  # fmt: skip
+JOBS_ACCOUNTED = LabelledFigures(
+    "muleteer_jobs_accounted_total",
+    "Jobs by what became of them (accepted, finished, failed, canceled, expired), as Redis accounts for them: the same "
+    "from every gateway. Accepted are the others together, and those queued or running.",
+    ["model", "version", "event"],
+    registry=GATEWAY,
+)
+QUEUE_WAIT = Gauge(
+    "muleteer_queue_wait_seconds",
+    "Predicted time until a request that arrives now is in a worker's hands; left away while no cost is known.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
 BACKLOG_JOBS = Gauge(
     "muleteer_backlog_jobs", "Jobs queued or running for all versions of a pool.", ["pool"], registry=GATEWAY
 )
@@ -107,6 +140,12 @@ VERSION_READY_WORKERS = Gauge(
 VERSION_FAILED = Gauge(
     "muleteer_version_failed",
     "1 while all workers that tell of the version say that it failed, or its manifest cannot be read, else 0.",
+    ["model", "version"],
+    registry=GATEWAY,
+)
+VERSION_COLD = Gauge(
+    "muleteer_version_cold",
+    "1 while no worker process has the version and one loads it when it is asked for, else 0.",
     ["model", "version"],
     registry=GATEWAY,
 )
@@ -184,6 +223,20 @@ PREDICTIONS = Counter(
     ["model", "version", "field", "label"],
     registry=WORKER,
 )
+COST_BATCH = Gauge(
+    "muleteer_cost_batch_seconds",
+    "Seconds that a batch takes however small, as learned (a of a + b * rows).",
+    ["model", "version"],
+    registry=WORKER,
+    multiprocess_mode="livemostrecent",
+)
+COST_ROW = Gauge(
+    "muleteer_cost_row_seconds",
+    "Seconds that each row of a batch takes, as learned (b of a + b * rows).",
+    ["model", "version"],
+    registry=WORKER,
+    multiprocess_mode="livemostrecent",
+)
 REDELIVERED = Counter(
     "muleteer_jobs_redelivered_total",
     "Jobs put back into the queue because the worker that held them died or lost its lease.",
@@ -216,6 +269,31 @@ MODEL_LOAD_FAILURES = Counter(
     "Model versions that could not be made ready, by reason.",
     ["model", "version", "reason"],
     registry=WORKER,
+)
+MODEL_EVICTIONS = Counter(
+    "muleteer_model_evictions_total",
+    "Times a model version was unloaded to make room for another under the memory budget.",
+    ["model", "version"],
+    registry=WORKER,
+)
+MODEL_RESIDENT_BYTES = Gauge(
+    "muleteer_model_resident_bytes",
+    "Memory that a model version takes in the processes of this pod, as measured; 0 when it is not resident.",
+    ["model", "version"],
+    registry=WORKER,
+    multiprocess_mode="livesum",
+)
+RESIDENT_BYTES = Gauge(
+    "muleteer_resident_bytes",
+    "Memory that all model versions take in the processes of this pod, as measured.",
+    registry=WORKER,
+    multiprocess_mode="livesum",
+)
+RESIDENT_BYTES_LIMIT = Gauge(
+    "muleteer_resident_bytes_limit",
+    "Memory that all model versions may take in the processes of this pod; 0 is no limit.",
+    registry=WORKER,
+    multiprocess_mode="livesum",
 )
 WORKER_RESTARTS = Counter(
     "muleteer_worker_restarts_total",

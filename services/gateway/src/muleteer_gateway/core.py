@@ -5,7 +5,8 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -14,18 +15,22 @@ from muleteer.catalog import CatalogSource
 from muleteer.errors import NotFoundError
 from muleteer.metrics import CATALOG_RELOADS, REDIS_SERVER, REDIS_UP
 from muleteer.queue.connection import connect_async
-from muleteer.queue.jobs import Jobs
+from muleteer.queue.jobs import Jobs, QueueState
 from muleteer.queue.producer import Producer
 from muleteer.queue.replies import Replies, Reply
 from muleteer.queue.server import read_figures
+from muleteer_gateway.admission import Admission
+from muleteer_gateway.clients import Clients
 from muleteer_gateway.gauges import SystemGauges
-from muleteer_gateway.load import Backlog, Load
+from muleteer_gateway.load import Backlog, Load, Service
 from muleteer_gateway.served import ServedModels, ServedVersion
 from muleteer_gateway.settings import GatewaySettings
 from muleteer_gateway.submission import Submissions
 
 logger = logging.getLogger(__name__)
 
+MOMENT = 0.1
+"""What a load that should be over by now is taken to need yet, in seconds."""
 SERVER_SECONDS = 5.0
 """How often Redis is asked for its own figures."""
 
@@ -43,10 +48,13 @@ class Gateway:
         self.replies = Replies(self._redis, self.id, self._read_result)
         self.producer = Producer(self._redis, settings.redis_retry_seconds)
         self.submissions = Submissions(
-            self.producer, self.replies, settings.redis_retry_seconds + settings.redis_answer_seconds
+            self.producer, self.replies, self.jobs, settings.redis_retry_seconds + settings.redis_answer_seconds
         )
         self.models = ServedModels(source.current, settings.cache_dir)
         self.load = Load()
+        self._wishes: set[tuple[str, str]] = set()
+        self.admission = Admission(self.load, lambda pool, queue: self._wishes.add((pool, queue)))
+        self.clients = Clients(settings.keys, settings.default_limits, settings.special_limits)
         self._gauges = SystemGauges()
         self._server_due = 0.0
         self._server_silent = False
@@ -145,6 +153,9 @@ class Gateway:
         served = list(self.models.all_versions())
         versions, pools = [(one.model, one.version) for one in served], queues_by_pool(served)
         try:
+            for pool, queue in list(self._wishes):
+                await self.jobs.wish(pool, queue)
+                self._wishes.discard((pool, queue))
             seen = await self.jobs.observe(versions, sorted(pools), list(self.models.models))
         except (RedisError, OSError) as error:
             self.redis_problem = f"Redis does not answer: {error}"
@@ -152,14 +163,31 @@ class Gateway:
             return False
         self.redis_seen = time.monotonic()
         REDIS_UP.set(1)
-        self.load.queues, self.load.workers = seen.queues, seen.workers
         self.models.take_reports(seen.versions)
-        for queue, state in seen.queues.items():
-            self.load.learn(queue, state)
-        self._gauges.show_queues(dict(zip(versions, seen.queues.values(), strict=True)))
+        self.load.see(
+            [self._service(one, seen.queues.get(one.queue), seen.workers) for one in served], seen.queues, seen.workers
+        )
+        self._gauges.show_queues({(one.model, one.version): self.load.queues[one.queue] for one in served})
         self._gauges.show_pools(seen.workers, [self.load.backlog(*pool) for pool in pools.items()])
         self._gauges.show_versions(self.models.models.values())
         return True
+
+    def _service(
+        self, served: ServedVersion, state: QueueState | None, workers: Mapping[str, Sequence[str]]
+    ) -> Service:
+        model, entry = self.models.models[served.model], served.entry
+        reports = model.reports.get(served.version, ())
+        ready = sum(1 for report in reports if report.get("state") == "ready")
+        load_seconds = state.load_seconds if state is not None else None
+        return Service(
+            served.queue,
+            entry.pool,
+            ready or len(workers.get(entry.pool, ())),
+            entry.batching.max_rows,
+            entry.batching.target_batch_seconds,
+            entry.batching.batch_share,
+            0.0 if ready or load_seconds is None else seconds_to_load(reports, load_seconds),
+        )
 
     async def _look_at_server(self) -> None:
         """Take the server's own figures now and then. Not to get them is no reason to get no traffic."""
@@ -175,6 +203,18 @@ class Gateway:
             self._server_silent = True
         else:
             self._server_silent = False
+
+
+def seconds_to_load(reports: Sequence[Mapping[str, Any]], load_seconds: float) -> float:
+    """Return the seconds until a version that no worker has ready will be; 0 when no worker is about to load it."""
+    waits = [load_seconds for report in reports if report.get("state") == "cold"]
+    now = time.time()
+    waits += [
+        max(MOMENT, load_seconds - (now - float(report.get("at", now))))
+        for report in reports
+        if report.get("state") == "loading"
+    ]
+    return min(waits, default=0.0)
 
 
 def queues_by_pool(versions: Iterable[ServedVersion]) -> dict[str, list[str]]:

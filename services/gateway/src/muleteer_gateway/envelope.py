@@ -12,7 +12,6 @@ from muleteer_gateway.http import ClientDisconnectedError, read_headers, send_an
 from muleteer_gateway.problems import problem_body, problem_headers, request_path
 from muleteer_gateway.protocol import HeadersTooLargeError
 from muleteer_gateway.request_id import request_id_of
-from muleteer_gateway.security import authorize
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Envelope:
         if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > limit:
             raise HeadersTooLargeError(f"Headers are limited to {MAX_HEADERS} fields and {limit} bytes together.")
         if self._gateway.settings.keys and scope["path"].startswith(GUARDED):
-            authorize(read_headers(scope), self._gateway.settings.keys)
+            self._gateway.clients.identify(read_headers(scope))
 
 
 def as_problem(error: HTTPException, allow: list[str]) -> MuleteerError:

@@ -16,8 +16,12 @@ GZIP_WINDOW = 31
 """zlib's window bits for a gzip header."""
 
 
+GONE = "muleteer.gone"
+"""Member of a request's scope: what the connection calls when it ends before the answer was sent."""
+
+
 class ClientDisconnectedError(Exception):
-    """The client went away before its request was complete."""
+    """The client went away before its request was complete, or before it was answered."""
 
 
 @dataclass(slots=True)
@@ -33,6 +37,8 @@ class RequestHeaders:
     request_id: bytes = b""
     authorization: bytes = b""
     api_key: bytes = b""
+    client_id: bytes | None = None
+    """None when there is none; an empty one is a caller's mistake."""
 
 
 _FIELDS = {
@@ -44,6 +50,7 @@ _FIELDS = {
     b"x-request-id": "request_id",
     b"authorization": "authorization",
     b"x-api-key": "api_key",
+    b"x-client-id": "client_id",
 }
 
 

@@ -9,6 +9,7 @@ from starlette.types import Receive
 from muleteer.errors import BadRequestError, ValidationFailedError
 from muleteer.queue.ids import Ids
 from muleteer.queue.producer import NewJob
+from muleteer_gateway.clients import Client
 from muleteer_gateway.http import RequestHeaders, parse_json, read_body
 from muleteer_gateway.instances import Instances, encode_rows, read_plain, read_v1
 from muleteer_gateway.prefer import Preference
@@ -17,8 +18,6 @@ from muleteer_gateway.settings import GatewaySettings
 from muleteer_gateway.webhook_url import webhook_host
 
 MAX_KEY_LENGTH = 255
-DROP_AFTER_SECONDS = 5.0
-"""A sync job that nobody can still be waiting for by this much is dropped unclaimed."""
 
 
 @dataclass(slots=True)
@@ -82,6 +81,7 @@ class Intake:
         request_id: str,
         prefer: Preference,
         callback: str,
+        client: Client,
     ) -> NewJob:
         """Return the job of a request that has been read. Raises BadRequestError for a bad Idempotency-Key."""
         entry, settings = served.entry, self._settings
@@ -106,7 +106,7 @@ class Intake:
             rows=len(instances.rows),
             reply_to="" if prefer.mode == "async" else self._gateway_id,
             kept=prefer.mode == "async" or bool(key) or bool(callback),
-            wait_limit=wait + DROP_AFTER_SECONDS,
+            wait_limit=wait,
             timeout=max(1, int(entry.predict_timeout)),
             result_ttl=max(entry.result_ttl, settings.idempotency_ttl) if key else entry.result_ttl,
             failure_ttl=entry.failure_ttl,
@@ -115,6 +115,10 @@ class Intake:
             digest=digest,
             extra=orjson.dumps(extra),
             callback=callback,
+            client=client.id,
+            job_class="batch" if prefer.mode == "async" else "interactive",
+            limits=client.limits,
+            max_queue_rows=entry.limits.max_queue_rows,
         )
 
 

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from muleteer.errors import ConflictError, NotFoundError, UnavailableError
 from muleteer.queue.jobs import JobView
+from muleteer.queue.names import queue_name
 from muleteer_gateway.core import Gateway
 from muleteer_gateway.documents import job_document
 from muleteer_gateway.openapi import JOB_RESPONSES
@@ -118,7 +119,8 @@ def _eta(gateway: Gateway, view: JobView) -> float | None:
     model = gateway.models.models.get(view.model)
     if model is None or view.ended:
         return None
-    return gateway.load.seconds_for(f"{view.model}.{view.version}", model.entry.pool, (view.position or 0) + 1)
+    load = gateway.load.queues.get(queue_name(view.model, view.version))
+    return load.seconds_ahead(view.position or 0) if load is not None else None
 
 
 def _check_id(job_id: str) -> None:

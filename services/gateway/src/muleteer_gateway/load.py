@@ -1,18 +1,26 @@
-"""What is known of the load: how deep queues are, how fast they are worked off, what a pool has before it."""
+"""What is known of the load: what waits in each queue, how long it will take, and what a pool has before it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
 
 from muleteer.queue.jobs import QueueState
 
 
-@dataclass(slots=True)
-class Pace:
-    """How fast a queue has been worked off lately."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How a version is served: what the prediction of a wait needs to know of it."""
 
-    jobs: int
-    seconds: float
-    seconds_a_job: float | None = None
+    queue: str
+    pool: str
+    workers: int
+    """Worker processes that can take its jobs now."""
+    max_rows: int
+    target_seconds: float
+    batch_share: float
+    load_seconds: float = 0.0
+    """Seconds until a worker will have loaded it; 0 when one has, or when that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +31,7 @@ class Backlog:
     queued: int
     running: int
     seconds: float
-    """Expected seconds of worker time; a queue of which no pace is known counts as 0."""
+    """Expected seconds of worker time; a queue of which no cost is known counts as 0."""
     workers: int
 
     @property
@@ -37,44 +45,187 @@ class Backlog:
         return self.seconds / max(1, self.workers)
 
 
-@dataclass(slots=True)
-class Load:
-    """What the last look at Redis saw."""
+class QueueLoad:
+    """One queue between two looks: what was seen, what this gateway has added, and what must be through by now.
 
-    queues: dict[str, QueueState] = field(default_factory=dict)
-    workers: dict[str, list[str]] = field(default_factory=dict)
-    paces: dict[str, Pace] = field(default_factory=dict)
+    Everything is constant work a request. What other gateways add is seen at the next look.
+    """
 
-    def seconds_for(self, queue: str, pool: str, jobs: int) -> float | None:
-        """Predict how long ``jobs`` jobs of a queue take its pool; None while nothing is known."""
-        pace = self.paces.get(queue)
-        workers = len(self.workers.get(pool, ()))
-        if pace is None or pace.seconds_a_job is None or not workers:
+    def __init__(self, service: Service, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self.service = service
+        self.state = QueueState()
+        self.rows_a_job = 1.0
+        self.outstanding: dict[str, int] = {}
+        """Instances that callers of this gateway wait for, by client."""
+        self._outstanding = 0
+        self._others = 0.0
+        self._interactive = self._batch = 0.0
+        self._at = 0.0
+        self._batch_rows = 1
+        self._batch_seconds = 0.0
+        self._elsewhere = 0.0
+        """Seconds of work that the pool has in its other queues."""
+        self._elsewhere_batch = 0.0
+        """Seconds of one batch of each of them."""
+
+    def see(self, service: Service, state: QueueState, now: float) -> None:
+        """Take a look's figures."""
+        self.service, self.state = service, state
+        queued_rows = state.rows + state.batch_rows
+        if state.queued and queued_rows:
+            self.rows_a_job = queued_rows / state.queued
+        self._interactive, self._batch, self._at = float(state.rows), float(state.batch_rows), now
+        self._others = max(0.0, state.rows + self.running_rows - self._outstanding)
+        if state.cost is not None:
+            self._batch_rows = state.cost.rows_within(service.target_seconds, service.max_rows)
+            self._batch_seconds = state.cost.seconds(self._batch_rows, self._batch_rows)
+
+    def see_others(self, seconds: float, one_batch_each: float) -> None:
+        """Take what the pool's other queues hold."""
+        self._elsewhere, self._elsewhere_batch = seconds, one_batch_each
+
+    @property
+    def running_rows(self) -> float:
+        """About how many instances are in workers' hands."""
+        return self.state.running * self.rows_a_job
+
+    @property
+    def batch_seconds(self) -> float:
+        """Seconds of one batch of this queue as long as it holds jobs; 0 when it holds none or no cost is known."""
+        return self._batch_seconds if self.state.queued else 0.0
+
+    def work_seconds(self) -> float:
+        """Return the seconds of worker time that all that was seen, queued and running, takes."""
+        cost, state = self.state.cost, self.state
+        if cost is None or not state.queued + state.running:
+            return 0.0
+        return cost.seconds(state.rows + state.batch_rows + self.running_rows, self._batch_rows)
+
+    def enter(self, client: str, rows: int) -> None:
+        """Note that instances were enqueued whose caller waits."""
+        self._drain(self._clock())
+        self._interactive += rows
+        self._outstanding += rows
+        self.outstanding[client] = self.outstanding.get(client, 0) + rows
+
+    def leave(self, client: str, rows: int) -> None:
+        """Note that their caller waits no more."""
+        self._outstanding -= rows
+        left = self.outstanding[client] - rows
+        if left:
+            self.outstanding[client] = left
+        else:
+            del self.outstanding[client]
+
+    def enter_batch(self, rows: int) -> None:
+        """Note that instances were enqueued that nobody waits for, or (below 0) that they were not after all."""
+        self._drain(self._clock())
+        self._batch = max(0.0, self._batch + rows)
+
+    def wait_seconds(self, rows: int, client: str = "", *, interactive: bool = True) -> float | None:
+        """Predict how long instances that are enqueued now will wait; None while no cost or no worker is known."""
+        cost, workers = self.state.cost, self.service.workers
+        if cost is None or not workers:
             return None
-        return jobs * pace.seconds_a_job / workers
+        self._drain(self._clock())
+        ahead = min(self._interactive, self._others + self._outstanding)
+        if interactive:
+            # Lanes are served in turn: nobody waits for more than as much of each other client as of itself.
+            ahead = min(ahead, (self.outstanding.get(client, 0) + rows) * max(1, len(self.outstanding)) + self._others)
+            if self._batch > 0:
+                ahead += min(self._batch, ahead * self.service.batch_share / (1 - self.service.batch_share))
+        else:
+            ahead += self._batch
+        seconds = cost.seconds(ahead, self._batch_rows)
+        batches = ahead / self._batch_rows + 1
+        seconds += min(self._elsewhere, batches * self._elsewhere_batch)
+        busy = self.state.running > 0 and (ahead > 0 or self.running_rows >= workers)
+        # Whoever finds all workers at work waits for half a batch of theirs on average.
+        return seconds / workers + (self._batch_seconds_of(self.running_rows / workers) / 2 if busy else 0.0)
+
+    def seconds_to_end(self, rows: int, wait: float) -> float:
+        """Predict when instances are done that wait for so many seconds, in seconds from now."""
+        cost = self.state.cost
+        if cost is None:
+            return wait
+        # Where others wait too, its batch will be a full one.
+        return wait + max(cost.seconds(rows, self._batch_rows), self._batch_seconds if wait else 0.0)
+
+    def seconds_ahead(self, jobs: int) -> float | None:
+        """Predict when a job is done that has ``jobs`` before it in its lane."""
+        cost, workers = self.state.cost, self.service.workers
+        if cost is None or not workers:
+            return None
+        return cost.seconds((jobs + 1) * self.rows_a_job, self._batch_rows) / workers
+
+    def seconds_until(self, rows: float) -> float | None:
+        """Predict how long the pool takes to work off so many instances."""
+        cost, workers = self.state.cost, self.service.workers
+        return None if cost is None or not workers else cost.seconds(rows, self._batch_rows) / workers
+
+    def _batch_seconds_of(self, rows: float) -> float:
+        cost = self.state.cost
+        return cost.seconds(min(rows, self._batch_rows), self._batch_rows) if cost is not None else 0.0
+
+    def _drain(self, now: float) -> None:
+        """Let what must be through by now leave."""
+        passed, self._at = now - self._at, now
+        if not self._batch_seconds or not self._interactive + self._batch:
+            return
+        drained = passed * self.service.workers * self._batch_rows / self._batch_seconds
+        share = self.service.batch_share if self._batch > 0 else 0.0
+        interactive = min(self._interactive, drained * (1 - share))
+        self._interactive -= interactive
+        self._batch = max(0.0, self._batch - (drained - interactive))
+
+
+class Load:
+    """The load of all queues, as of the last look at Redis and since."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self.queues: dict[str, QueueLoad] = {}
+        self.workers: Mapping[str, list[str]] = {}
+
+    def see(
+        self, services: Sequence[Service], states: Mapping[str, QueueState], workers: Mapping[str, list[str]]
+    ) -> None:
+        """Take a look's figures; queues that are no longer looked at are forgotten."""
+        now, before, self.workers = self._clock(), self.queues, workers
+        queues = {service.queue: before.get(service.queue) or QueueLoad(service, self._clock) for service in services}
+        pools: dict[str, list[QueueLoad]] = {}
+        for service in services:
+            queues[service.queue].see(service, states.get(service.queue, QueueState()), now)
+            pools.setdefault(service.pool, []).append(queues[service.queue])
+        for loads in pools.values():
+            seconds = [load.work_seconds() for load in loads]
+            batches = [load.batch_seconds for load in loads]
+            for load, own, batch in zip(loads, seconds, batches, strict=True):
+                load.see_others(sum(seconds) - own, sum(batches) - batch)
+        self.queues = queues
+
+    @contextmanager
+    def entering(self, queue: str, rows: int) -> Iterator[None]:
+        """Count instances that nobody waits for while they are enqueued, and from then on if that does not raise."""
+        load = self.queues.get(queue)
+        if load is not None:
+            load.enter_batch(rows)
+        try:
+            yield
+        except BaseException:
+            if load is not None:
+                load.enter_batch(-rows)
+            raise
 
     def backlog(self, pool: str, queues: Iterable[str]) -> Backlog:
         """Return what a pool, to which these queues belong, has before it."""
-        queued, running, seconds = 0, 0, 0.0
-        for queue in queues:
-            state, pace = self.queues.get(queue), self.paces.get(queue)
-            if state is None:
-                continue  # it was not there yet at the last look
-            queued += state.queued
-            running += state.running
-            if pace is not None and pace.seconds_a_job is not None:
-                seconds += (state.queued + state.running) * pace.seconds_a_job
-        return Backlog(pool, queued, running, seconds, len(self.workers.get(pool, ())))
-
-    def learn(self, queue: str, state: QueueState) -> None:
-        """Take a look's totals into the queue's pace."""
-        pace = self.paces.get(queue)
-        if pace is None:
-            first = state.predict_seconds / state.jobs if state.jobs else None
-            self.paces[queue] = Pace(state.jobs, state.predict_seconds, first)
-            return
-        jobs, seconds = state.jobs - pace.jobs, state.predict_seconds - pace.seconds
-        if jobs > 0 and seconds >= 0:
-            now = seconds / jobs
-            pace.seconds_a_job = now if pace.seconds_a_job is None else 0.7 * pace.seconds_a_job + 0.3 * now
-        pace.jobs, pace.seconds = state.jobs, state.predict_seconds
+        # A queue that was not there yet at the last look holds nothing.
+        loads = [self.queues[queue] for queue in queues if queue in self.queues]
+        return Backlog(
+            pool,
+            sum(load.state.queued for load in loads),
+            sum(load.state.running for load in loads),
+            sum(load.work_seconds() for load in loads),
+            len(self.workers.get(pool, ())),
+        )

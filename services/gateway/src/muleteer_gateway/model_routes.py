@@ -4,11 +4,15 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from muleteer.queue.jobs import QueueState
 from muleteer_gateway.core import Gateway
+from muleteer_gateway.load import Load, QueueLoad
 from muleteer_gateway.openapi import PROBLEM_RESPONSES
 from muleteer_gateway.served import ServedModel
 
-_V1_STATES = {"ready": "AVAILABLE", "loading": "LOADING", "failed": "FAILED", "retired": "RETIRED"}
+_V1_STATES = {"ready": "AVAILABLE", "loading": "LOADING", "cold": "COLD", "failed": "FAILED", "retired": "RETIRED"}
+"""COLD is ours: TensorFlow Serving has no state for a version that is loaded when it is asked for. Its nearest, START,
+tells clients to wait for a load that nobody has asked for."""
 
 
 def model_routes(gateway: Gateway) -> APIRouter:
@@ -25,7 +29,7 @@ def model_routes(gateway: Gateway) -> APIRouter:
         responses=PROBLEM_RESPONSES(401, 404),
     )
     async def get_model(model: str) -> dict[str, Any]:
-        return describe_model(gateway.models.model(model))
+        return describe_model(gateway.models.model(model), gateway.load)
 
     return router
 
@@ -40,11 +44,12 @@ def _summary(model: ServedModel) -> dict[str, Any]:
         "default": model.entry.default or next(iter(targets)),
         "route": model.entry.route,
         "pool": model.entry.pool,
-        "ready": any(version in model.ready for version in targets),
+        # A cold version answers as well, once it is loaded: whoever waits for this would wait for ever.
+        "ready": any(version in model.ready or version in model.cold for version in targets),
     }
 
 
-def describe_model(model: ServedModel) -> dict[str, Any]:
+def describe_model(model: ServedModel, load: Load) -> dict[str, Any]:
     """Return everything a caller may want to know of a model."""
     manifest = model.versions[next(iter(model.entry.targets()))].manifest
     return {
@@ -52,7 +57,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
         "aliases": model.entry.aliases,
         "traffic": model.entry.targets(),
         "timeout": model.entry.timeout,
-        "model_version_status": [_version_status(model, version) for version in model.versions],
+        "model_version_status": [_version_status(model, version, load) for version in model.versions],
         "instance_schema": manifest.instance_schema if manifest else {},
         "prediction_schema": manifest.prediction_schema if manifest else {},
         "examples": [example.model_dump(include={"instance", "prediction"}) for example in manifest.examples]
@@ -62,7 +67,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def _version_status(model: ServedModel, version: str) -> dict[str, Any]:
+def _version_status(model: ServedModel, version: str, load: Load) -> dict[str, Any]:
     state, reason = model.state(version)
     failed = [r for r in model.reports.get(version, []) if r.get("state") == "failed"]
     manifest = model.versions[version].manifest
@@ -76,4 +81,16 @@ def _version_status(model: ServedModel, version: str) -> dict[str, Any]:
         "framework": manifest.framework if manifest else "",
         "workers": sum(1 for report in model.reports.get(version, []) if report.get("state") == "ready"),
         "examples": [example.model_dump() for example in manifest.examples] if manifest else [],
+        "cost": _cost(load.queues.get(model.versions[version].queue)),
+    }
+
+
+def _cost(load: QueueLoad | None) -> dict[str, float | None]:
+    """Return what workers have learned of a version: a batch takes batch_seconds + row_seconds for each row in it."""
+    state = load.state if load is not None else QueueState()
+    return {
+        "batch_seconds": state.cost.batch_seconds if state.cost else None,
+        "row_seconds": state.cost.row_seconds if state.cost else None,
+        "load_seconds": state.load_seconds,
+        "bytes": state.resident_bytes,
     }

@@ -63,6 +63,8 @@ _PROBLEM = {
             },
         },
         "job": {"type": "string", "description": "URL of the job that goes on"},
+        "reason": {"type": "string", "description": "Why a request was refused: deadline, queue_seconds, rate, …"},
+        "queue_seconds": {"type": "number", "description": "Predicted seconds in the queue"},
     },
 }
 
@@ -94,7 +96,10 @@ _PREDICT_HEADERS = [
     {
         "name": "Prefer",
         "in": "header",
-        "description": "`wait=N`: wait up to N seconds, then 202. `respond-async`: 202 at once.",
+        "description": (
+            "`wait=N`: wait up to N seconds, then 202; refused if that is predicted not to be enough. `respond-async`: "
+            "202 at once. Both: as `wait=N`, never refused for being late."
+        ),
         "schema": {"type": "string", "examples": ["wait=5", "respond-async"]},
     },
     {
@@ -102,6 +107,12 @@ _PREDICT_HEADERS = [
         "in": "header",
         "description": "The same key and body give the same job.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    },
+    {
+        "name": "X-Client-Id",
+        "in": "header",
+        "description": "Who calls, for fair queueing and limits, where no API key says it.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,100}$"},
     },
 ]
 

@@ -3,27 +3,33 @@
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
 from starlette.types import Receive, Scope, Send
 
-from muleteer.errors import IdempotencyConflictError, JobTimeoutError, MuleteerError, UnavailableError
+from muleteer.errors import (
+    IdempotencyConflictError,
+    JobTimeoutError,
+    MuleteerError,
+    OverloadedError,
+    UnavailableError,
+)
 from muleteer.metrics import REJECTED
 from muleteer.queue.jobs import JobView
 from muleteer.queue.producer import NewJob
 from muleteer.queue.replies import Reply, WaitTimeout
 from muleteer_gateway.answers import Answer, answer_job, answer_new_job, answer_reply
 from muleteer_gateway.core import Gateway
-from muleteer_gateway.http import ClientDisconnectedError, read_headers, send_answer
+from muleteer_gateway.http import GONE, ClientDisconnectedError, read_headers, send_answer
 from muleteer_gateway.instances import Instances
 from muleteer_gateway.intake import Intake, Target
 from muleteer_gateway.observe import count_request
 from muleteer_gateway.prefer import Preference, read_prefer
 from muleteer_gateway.request_id import request_id_of
-from muleteer_gateway.security import authorize
 from muleteer_gateway.served import ServedVersion
-from muleteer_gateway.submission import KeyTakenError, QueueFullError
+from muleteer_gateway.submission import KeyTakenError, RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +57,21 @@ class Predict:
         status, job_id = 500, ""
         gateway.in_progress += 1
         try:
-            authorize(headers, gateway.settings.keys)
+            client = gateway.clients.identify(headers)
             served = gateway.models.choose(target.model, target.version, target.alias)
             self._admit()
             instances, callback = await self._intake.read(receive, headers, target, served)
-            job = self._intake.make_job(served, target, instances, headers, request_id, prefer, callback)
+            job = self._intake.make_job(served, target, instances, headers, request_id, prefer, callback, client)
             job_id = job.id
-            answer = await self._answer(job, served, instances, prefer, target)
+            refusal = gateway.admission.refusal(job, served, prefer)
+            if refusal is not None:
+                if not job.idempotency_key:
+                    raise refusal
+                # Who repeats a request gets its job all the same: Redis looks for that before it finds no room.
+                job.max_queue_jobs = 0
+            if not job.kept:
+                scope[GONE] = partial(gateway.submissions.abandon, job_id, ClientDisconnectedError())
+            answer = await self._answer(job, served, instances, prefer, target, refusal)
             status = answer.status
             await send_answer(send, status, answer.headers, answer.body)
         except (ClientDisconnectedError, asyncio.CancelledError):
@@ -65,8 +79,8 @@ class Predict:
             raise
         except MuleteerError as error:
             status, problem = error.status, error
-            if status < 500 or isinstance(error, QueueFullError):
-                REJECTED.labels(type(error).__name__.removesuffix("Error")).inc()
+            if status < 500 or isinstance(error, OverloadedError):
+                REJECTED.labels(error.extra.get("reason") or type(error).__name__.removesuffix("Error")).inc()
             raise
         finally:
             gateway.in_progress -= 1
@@ -78,15 +92,25 @@ class Predict:
     def _admit(self) -> None:
         limit = self._gateway.settings.max_in_progress
         if self._gateway.in_progress > limit:
-            raise UnavailableError(f"This gateway answers {limit} requests at once already.", retry_after=1)
+            raise OverloadedError(
+                f"This gateway answers {limit} requests at once already.", retry_after=1, reason="in_progress"
+            )
 
     async def _answer(
-        self, job: NewJob, served: ServedVersion, instances: Instances, prefer: Preference, target: Target
+        self,
+        job: NewJob,
+        served: ServedVersion,
+        instances: Instances,
+        prefer: Preference,
+        target: Target,
+        refusal: OverloadedError | None,
     ) -> Answer:
         try:
             if prefer.mode == "async":
-                await self._gateway.submissions.submit(job)
-                return answer_new_job(job, prefer, self._eta(served))
+                eta = self._gateway.admission.eta_seconds(job)
+                with self._gateway.load.entering(job.queue, job.rows):
+                    await self._gateway.submissions.submit(job)
+                return answer_new_job(job, prefer, eta)
             timeout = prefer.wait if prefer.wait is not None else served.entry.timeout
             if job.idempotency_key:
                 await self._gateway.submissions.submit(job)
@@ -95,9 +119,8 @@ class Predict:
             if reply is None:
                 return await self._out_of_time(job.id, instances, prefer, target, timeout)
             return answer_reply(job.id, served.version_header, reply, instances, target)
-        except QueueFullError as error:
-            error.retry_after = self._seconds_until_room(served)
-            raise
+        except RefusedError as error:
+            raise (refusal or self._gateway.admission.explain(job, error.refusal, served)) from None
         except KeyTakenError as taken:
             if not taken.same_body:
                 raise IdempotencyConflictError(
@@ -107,10 +130,16 @@ class Predict:
             return await self._join(taken.job_id, served, instances, prefer, target)
 
     async def _await_reply(self, job: NewJob, seconds: float) -> Reply | None:
+        load = self._gateway.load.queues.get(job.queue)
+        if load is not None:
+            load.enter(job.client, job.rows)
         try:
             return await self._gateway.submissions.submit_and_expect(job, seconds)
         except WaitTimeout:
             return None
+        finally:
+            if load is not None:
+                load.leave(job.client, job.rows)
 
     async def _join(
         self, job_id: str, served: ServedVersion, instances: Instances, prefer: Preference, target: Target
@@ -169,19 +198,6 @@ class Predict:
         if view is None:
             raise UnavailableError("The job of this Idempotency-Key is gone: send the request again.", retry_after=1)
         return view
-
-    def _eta(self, served: ServedVersion) -> float | None:
-        """Predict when a job that is enqueued now ends, in seconds from now; None while nothing is known."""
-        load = self._gateway.load
-        state = load.queues.get(served.queue)
-        ahead = state.queued + state.running if state is not None else 0
-        return load.seconds_for(served.queue, served.entry.pool, ahead + 1)
-
-    def _seconds_until_room(self, served: ServedVersion) -> float:
-        """Predict when a full queue has a tenth of its room again, between 1 s and 60 s."""
-        room = max(1, served.entry.limits.max_queue_jobs // 10)
-        seconds = self._gateway.load.seconds_for(served.queue, served.entry.pool, room)
-        return min(60.0, max(1.0, seconds if seconds is not None else 5.0))
 
 
 def _log_request(

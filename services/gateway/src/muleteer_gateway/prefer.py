@@ -15,6 +15,8 @@ class Preference:
     mode: Mode
     wait: float | None = None
     """Seconds, for mode ``wait``."""
+    respond_async: bool = False
+    """With ``wait``: it said that it takes a job when waiting is not enough."""
 
     @property
     def applied(self) -> bytes:
@@ -45,7 +47,7 @@ def read_prefer(header: bytes, max_wait: float) -> Preference:
         elif name == "wait" and wait is None and value.isascii() and value.isdigit():
             wait = min(float(value[:9]), max_wait)
     if wait is not None and wait > 0:
-        return Preference("wait", wait)
+        return Preference("wait", wait, respond_async)
     if respond_async or wait == 0:
         return Preference("async")
     return SYNC

@@ -1,6 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it, with our answer to what is not HTTP and an end to requests that never arrive."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -8,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from muleteer.errors import BadRequestError, MuleteerError
 from muleteer.queue.ids import Ids
+from muleteer_gateway.http import GONE
 from muleteer_gateway.problems import problem_body, problem_headers
 
 MAX_HEAD_BYTES = 1024 * 1024
@@ -74,6 +76,15 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin to serve a connection."""
         super().connection_made(transport)
         self.transport = OneWrite(transport, self.loop)  # type: ignore[assignment]  # it has all that is called
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; a request that is still being answered is told that nobody waits for it any more."""
+        cycle = self.cycle
+        waiting = cycle is not None and not cycle.response_complete
+        gone: Callable[[], None] | None = cycle.scope.get(GONE) if waiting else None  # type: ignore[assignment]  # ours
+        super().connection_lost(exc)
+        if gone is not None:
+            gone()
 
     def data_received(self, data: bytes) -> None:
         """Read what came; refuse what is not HTTP, and a request whose headers do not end."""

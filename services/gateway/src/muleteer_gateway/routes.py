@@ -10,7 +10,6 @@ from muleteer_gateway.http import read_headers, send_answer
 from muleteer_gateway.intake import Target
 from muleteer_gateway.model_routes import describe_model
 from muleteer_gateway.predict import Predict
-from muleteer_gateway.security import authorize
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
@@ -55,9 +54,9 @@ class PredictRoute(BaseRoute):
 
     async def _explain(self, scope: Scope, send: Send, target: Target) -> None:
         """Say what a plain route is for."""
-        authorize(read_headers(scope), self._gateway.settings.keys)
+        self._gateway.clients.identify(read_headers(scope))
         model = self._gateway.models.model(target.model)
-        described = describe_model(model)
+        described = describe_model(model, self._gateway.load)
         body = (
             f"an object of id -> instance of {model.name}" if model.entry.route_body == "instances" else "one instance"
         )

@@ -47,13 +47,15 @@ class ServedModel:
     reports: Reports = field(default_factory=dict)
     ready: frozenset[str] = frozenset()
     """Versions that some live worker has ready."""
+    cold: frozenset[str] = frozenset()
+    """Versions that no live worker has ready or loads, but that one will load when jobs wait for them."""
     last_targets: dict[str, float] = field(default_factory=dict)
     """Targets that were ready when last seen so: they go on answering while new ones are not ready yet."""
     retiring: dict[str, ServedVersion] = field(default_factory=dict)
     """Versions that have left the catalog but that workers still hold."""
 
     def state(self, version: str) -> tuple[str, str]:
-        """Return a version's state over all workers and its reason: ready, loading, failed or unknown.
+        """Return a version's state over all workers and its reason: ready, loading, cold, failed or unknown.
 
         One that this gateway cannot read the manifest of is failed, whatever the workers say: it is not asked.
         """
@@ -62,7 +64,7 @@ class ServedModel:
             return "failed", served.problem
         reports = self.reports.get(version, [])
         states = {report.get("state") for report in reports}
-        for state in ("ready", "loading"):
+        for state in ("ready", "loading", "cold"):
             if state in states:
                 return state, ""
         for report in reports:
@@ -76,19 +78,23 @@ class ServedModel:
         self.ready = frozenset(
             version for version, said in reports.items() if any(report.get("state") == "ready" for report in said)
         )
+        self.cold = frozenset(version for version in reports if self.state(version)[0] == "cold")
         for version in [version for version in self.retiring if version not in reports]:
             del self.retiring[version]
 
     def default(self) -> ServedVersion:
         """Return the version that answers an unnamed request now.
 
-        Shares go to versions that are ready. While none of the catalog's targets is, the ones before them go on.
+        Shares go to versions that are ready, or cold: without requests those would stay cold for ever. While none of
+        the catalog's targets is, the ones before them go on.
         """
         targets = self.entry.targets()
         ready = {version: share for version, share in targets.items() if version in self.ready}
         if ready:
             self.last_targets = ready
-            return self.versions[pick(ready)]
+        able = {version: share for version, share in targets.items() if version in self.ready or version in self.cold}
+        if able:
+            return self.versions[pick(able)]
         before = {v: s for v, s in self.last_targets.items() if v in self.ready and self._known(v)}
         if before:
             chosen = pick(before)
@@ -118,6 +124,7 @@ class ServedModels:
             served = ServedModel(name, entry, versions)
             if old is not None:
                 served.reports, served.ready, served.last_targets = old.reports, old.ready, old.last_targets
+                served.cold = old.cold
                 gone = {**old.retiring, **old.versions}
                 served.retiring = {v: s for v, s in gone.items() if v not in versions}
             models[name] = served

@@ -1,11 +1,25 @@
 """The gateway's settings; every field is a variable ``MULETEER_<NAME>``."""
 
 from functools import cached_property
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, model_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
+from muleteer.queue.producer import ClientLimits
 from muleteer.settings import Settings
+from muleteer_gateway.clients import read_keys
+
+
+class LimitsOfClient(BaseModel):
+    """What one client may have, instead of what each may."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rate: float = Field(0.0, ge=0)
+    burst: float = Field(0.0, ge=0)
+    concurrency: int = Field(0, ge=0)
 
 
 class GatewaySettings(Settings):
@@ -31,7 +45,18 @@ class GatewaySettings(Settings):
     idempotency_ttl: int = Field(86_400, ge=1, description="Seconds an Idempotency-Key and its result are remembered")
     observe_seconds: float = Field(1.0, gt=0, description="How often queues, workers and versions are looked at")
     events_seconds: float = Field(1.0, gt=0, description="How often an event stream shows a job's progress")
-    api_keys: SecretStr = Field(SecretStr(""), description="Comma-separated keys that callers must send; empty: none")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="Comma-separated keys that callers must send, each may be name=key; empty: none"
+    )
+    client_rate: float = Field(0.0, ge=0, description="Requests a second that each client may send; 0: any number")
+    client_burst: float = Field(0.0, ge=0, description="Requests that it may send at once; 0: as many as a second's")
+    client_concurrency: int = Field(
+        0, ge=0, description="Jobs that each client may have queued or running; 0: any number"
+    )
+    client_limits: Annotated[dict[str, LimitsOfClient], NoDecode] = Field(
+        {},
+        description='Limits of single clients, as JSON: {"<name>": {"rate": 10, "burst": 20, "concurrency": 5}}',
+    )
     callback_secret: SecretStr = Field(
         SecretStr(""), description="Key that signs webhooks; callbacks are refused while it is empty"
     )
@@ -49,10 +74,30 @@ class GatewaySettings(Settings):
             )
         return self
 
+    @field_validator("client_limits", mode="before")
+    @classmethod
+    def _read_limits(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return orjson.loads(value or "{}")
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"is not JSON: {error}") from error
+
     @cached_property
-    def keys(self) -> tuple[bytes, ...]:
-        """API keys that are accepted; empty when none is wanted."""
-        return tuple(k.strip().encode() for k in self.api_keys.get_secret_value().split(",") if k.strip())
+    def keys(self) -> dict[bytes, str]:
+        """API keys that are accepted, with the names of their clients; empty when none is wanted."""
+        return read_keys(self.api_keys.get_secret_value())
+
+    @cached_property
+    def default_limits(self) -> ClientLimits:
+        """What a client may have that is not named in ``client_limits``."""
+        return ClientLimits(self.client_rate, self.client_burst, self.client_concurrency)
+
+    @cached_property
+    def special_limits(self) -> dict[str, ClientLimits]:
+        """What single clients may have, by name."""
+        return {name: ClientLimits(**limits.model_dump()) for name, limits in self.client_limits.items()}
 
     @cached_property
     def callback_host_names(self) -> frozenset[str]:

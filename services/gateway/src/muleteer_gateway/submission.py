@@ -1,14 +1,24 @@
 """Handing jobs to the queue and hearing whether it took them."""
 
 import asyncio
+import logging
+
+from redis.exceptions import RedisError
 
 from muleteer.errors import MuleteerError, UnavailableError
+from muleteer.queue.jobs import Jobs
 from muleteer.queue.producer import NewJob, Producer, Refusal
 from muleteer.queue.replies import Future, Replies
 
+logger = logging.getLogger(__name__)
 
-class QueueFullError(UnavailableError):
-    """The version's queue is at its limit."""
+
+class RefusedError(Exception):
+    """The queue did not take a job: it is full, or its client is over a limit."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
 
 
 class KeyTakenError(Exception):
@@ -23,11 +33,14 @@ class KeyTakenError(Exception):
 class Submissions:
     """The listener of this gateway's submissions: turns their outcome into futures' results."""
 
-    def __init__(self, producer: Producer, replies: Replies, patience: float) -> None:
+    def __init__(self, producer: Producer, replies: Replies, jobs: Jobs, patience: float) -> None:
         """``patience``: seconds until an enqueue that has heard nothing from Redis is given up."""
         self._producer = producer
         self._replies = replies
+        self._jobs = jobs
         self._patience = patience
+        self._abandoned: list[str] = []
+        self._abandoning: asyncio.Task[None] | None = None
         self._accepting: dict[str, asyncio.Future[None]] = {}
 
     def submit_and_expect(self, job: NewJob, timeout: float) -> Future:
@@ -41,7 +54,7 @@ class Submissions:
         return future
 
     async def submit(self, job: NewJob) -> None:
-        """Enqueue ``job`` and return once Redis has it. Raises QueueFullError, KeyTakenError or UnavailableError."""
+        """Enqueue ``job`` and return once Redis has it. Raises RefusedError, KeyTakenError or UnavailableError."""
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._accepting[job.id] = accepted
         self._producer.submit(job, self)
@@ -53,6 +66,26 @@ class Submissions:
         finally:
             self._accepting.pop(job.id, None)
 
+    def abandon(self, job_id: str, reason: Exception) -> None:
+        """Let a job go whose caller went away: it is dropped unless it runs already or somebody else is to see it.
+
+        ``reason`` is raised where its answer is waited for.
+        """
+        self._replies.fail(job_id, reason)
+        self._abandoned.append(job_id)
+        if self._abandoning is None:
+            self._abandoning = asyncio.create_task(self._abandon(), name="abandon")
+
+    async def _abandon(self) -> None:
+        while self._abandoned:
+            ids, self._abandoned = self._abandoned, []
+            try:
+                await self._jobs.abandon(ids)
+            except (RedisError, OSError) as error:
+                # They are computed for nobody, or dropped some seconds after their time.
+                logger.debug("%d jobs of callers that went away are not dropped: %s", len(ids), error)
+        self._abandoning = None
+
     def accepted(self, job: NewJob) -> None:
         """Redis has the job."""
         future = self._accepting.get(job.id)
@@ -61,11 +94,10 @@ class Submissions:
 
     def refused(self, job: NewJob, refusal: Refusal) -> None:
         """Redis did not take the job."""
-        if refusal.code == "full":
-            message = f"The queue of {job.queue} is full: {refusal.detail} jobs wait (limits.max_queue_jobs)."
-            self._fail(job, QueueFullError(message))
-        else:
+        if refusal.code in ("same", "conflict"):
             self._fail(job, KeyTakenError(refusal.detail, same_body=refusal.code == "same"))
+        else:
+            self._fail(job, RefusedError(refusal))
 
     def failed(self, job: NewJob, error: MuleteerError) -> None:
         """Redis could not be asked."""

@@ -36,16 +36,22 @@ class Batch:
     of every predict call. ``sample`` has a few of the predictions that were made, as the model gave them.
     """
 
-    __slots__ = ("_max_rows", "_predict", "_stopwatch", "calls", "outcomes", "rows", "sample")
+    __slots__ = ("_failed", "_max_rows", "_predict", "_stopwatch", "calls", "outcomes", "rows", "sample")
 
     def __init__(self, predict: Predict, max_rows: int, stopwatch: Stopwatch) -> None:
         self._predict = predict
         self._max_rows = max_rows
         self._stopwatch = stopwatch
+        self._failed = False
         self.outcomes: list[Outcome] = []
         self.calls: list[tuple[int, float]] = []
         self.sample: list[Any] = []
         self.rows = 0
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether all jobs went through at the first attempt: only then its time tells what batches cost."""
+        return self.rows > 0 and sum(rows for rows, _ in self.calls) == self.rows and not self._failed
 
     @property
     def predict_seconds(self) -> float:
@@ -71,6 +77,7 @@ class Batch:
         try:
             outcomes = self._predict_jobs(jobs, parts)
         except MODEL_ERRORS as error:  # a model's code can raise anything, and it is told to the job's owner
+            self._failed = True
             if len(jobs) == 1:
                 self.outcomes.append(self._blame(jobs[0], error))
                 return

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from muleteer.catalog.source import CatalogSource
 from muleteer.queue.connection import connect
 from muleteer.queue.consumer import Consumer, QueueSpec
-from muleteer_worker.resident import read_plans
+from muleteer_worker.plan import read_plans
 from muleteer_worker.settings import WorkerSettings
 from muleteer_worker.tally import count_given_back
 

@@ -10,6 +10,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from muleteer.queue.consumer import BatchTiming, Claim, Consumer, Outcome, QueueSpec
 from muleteer_worker.batch import Batch
+from muleteer_worker.costs import Costs
 from muleteer_worker.lease import LeaseKeeper
 from muleteer_worker.outage import Outage
 from muleteer_worker.resident import Residents
@@ -24,6 +25,9 @@ BELL_SECONDS = 1.0
 """Longest sleep at the bell: a claim every second covers a lost token and jobs that others enqueued."""
 LOADING_SECONDS = 0.1
 """Longest sleep while a version loads, so that it serves as soon as it is ready."""
+
+LOOK_SECONDS = 0.1
+"""While it has work, how soon after another a look for cold versions' jobs is worth it."""
 
 
 class ClaimLoop:
@@ -43,21 +47,29 @@ class ClaimLoop:
         self._pulse = pulse
         self._stopping = stopping
         self._outage = Outage()
+        self._costs = Costs(consumer)
         self._first = 0
         self._claimed_at = 0.0
         self._tidy_at = 0.0
         self._claim_in_doubt = False
         self._found_nothing = False
         """The last claim found every queue empty: only the bell is worth waiting for."""
+        self._called = False
+        """The bell has rung since cold versions were looked after."""
+        self._looked_at = 0.0
 
     def run(self) -> None:
         """Serve until stopping. RedisErrors are outlived; whatever else goes wrong ends the process."""
         claim: Claim | None = None
         while claim is not None or not self._stopping():
             now = self._pulse.turned_at = time.monotonic()
+            self._residents.in_hand = claim.queue if claim is not None else ""
             if now >= self._tidy_at or self._residents.load_ended.is_set():
                 self._tidy_at = now + TIDY_SECONDS
                 self._try(self._tidy)
+            elif self._called and self._residents.cold and (claim is None or now >= self._looked_at + LOOK_SECONDS):
+                self._called, self._looked_at = False, now
+                self._try(self._look_for_demand)
             claim = self._serve(claim) if claim is not None else self._try(self._next)
 
     def _try(self, step: Callable[[], Claim | None]) -> Claim | None:
@@ -73,20 +85,28 @@ class ClaimLoop:
         specs = self._residents.specs
         self._residents.tick()
         self._found_nothing = self._found_nothing and self._residents.specs is specs
-        count_given_back(self._consumer.reap(self._residents.specs))
+        for spec in self._residents.specs:
+            self._costs.begin(spec.name, spec.max_rows)
+        self._costs.share()
+        # Also of cold versions: there may be no other worker that looks after them.
+        count_given_back(self._consumer.reap(self._residents.known_specs))
+
+    def _look_for_demand(self) -> None:
+        """Look whether the bell has rung for a version that this process does not hold."""
+        self._residents.turn(woken=True)
 
     def _next(self) -> Claim | None:
         """Return the next claim; None after a while without one."""
         if self._claim_in_doubt:
             # A claim whose answer was lost holds jobs that nobody runs. They need not wait for their leases to end.
-            count_given_back(self._consumer.release_own(self._residents.specs))
+            count_given_back(self._consumer.release_own(self._residents.known_specs))
             self._claim_in_doubt = False
         specs = self._rotated()
-        if not specs:
+        if not specs and not self._residents.cold:
             self._residents.load_ended.wait(LOADING_SECONDS)
             return None
         self._claim_in_doubt = True
-        if self._found_nothing:
+        if self._found_nothing or not specs:
             return self._note(self._consumer.wait_and_claim(specs, self._patience))
         return self._note(self._consumer.claim(specs))
 
@@ -98,15 +118,17 @@ class ClaimLoop:
         self._claim_in_doubt = False
         self._claimed_at = time.time()
         self._found_nothing = claim is None
+        self._called = self._called or self._consumer.rung
         return claim
 
     @property
     def _patience(self) -> float:
         """Longest sleep at the bell, in seconds.
 
-        A token is lost on a worker that does not serve its version yet, so that while one loads the sleep is short.
+        A token is lost on a worker that does not serve its version yet, so that while one loads the sleep is short. So
+        it is among workers under a memory budget, which hold different versions.
         """
-        return LOADING_SECONDS if self._residents.loading else BELL_SECONDS
+        return LOADING_SECONDS if self._residents.loading or self._residents.cold else BELL_SECONDS
 
     def _rotated(self) -> tuple[QueueSpec, ...]:
         """Return the queues, beginning after the one that began last time: none is always last."""
@@ -124,6 +146,7 @@ class ClaimLoop:
             numbers.claimed(claim)
             return None
         self._keeper.held = claim
+        self._residents.touch(claim.queue)
         batch = self._predict(claim)
         asked = self._finish(claim, batch)
         self._keeper.held = None
@@ -169,7 +192,10 @@ class ClaimLoop:
                     return False
             else:
                 self._outage.over()
-                tally(claim.queue).finished(report, max(0.0, time.time() - self._claimed_at))
+                seconds = max(0.0, time.time() - self._claimed_at)
+                tally(claim.queue).finished(report, seconds)
+                if batch.whole:
+                    self._costs.observe(claim.queue, batch.rows, seconds)
                 self._log_failures(claim, batch.outcomes)
                 return asking
 

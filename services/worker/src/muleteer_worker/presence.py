@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from redis.exceptions import RedisError
 
 from muleteer.queue.consumer import Consumer
-from muleteer_worker.resident import VersionReport
+from muleteer_worker.version import VersionReport
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,14 @@ class Presence(threading.Thread):
             self._consumer.report_version(
                 report.model,
                 report.version,
-                {"state": report.state, "reason": report.reason, "message": report.message, "at": report.at},
+                {
+                    "state": report.state,
+                    "reason": report.reason,
+                    "message": report.message,
+                    "at": report.at,
+                    "load_seconds": report.load_seconds,
+                    "bytes": report.bytes,
+                },
             )
         names = {(report.model, report.version) for report in reports}
         for model, version in self._shown - names:

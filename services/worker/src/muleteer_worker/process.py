@@ -11,12 +11,15 @@ from muleteer.catalog.source import CatalogSource
 from muleteer.logs import configure_logging
 from muleteer.queue.connection import connect
 from muleteer.queue.consumer import Consumer
+from muleteer.queue.residency import PoolResidency
 from muleteer.settings import load_settings
 from muleteer_worker.child import ChildOrders
 from muleteer_worker.lease import LeaseKeeper
 from muleteer_worker.loop import ClaimLoop
+from muleteer_worker.plan import read_left_behind
 from muleteer_worker.presence import Presence
-from muleteer_worker.resident import Residents, read_left_behind
+from muleteer_worker.residency import Residency
+from muleteer_worker.resident import Residents
 from muleteer_worker.settings import WorkerSettings
 from muleteer_worker.watch import Pulse, Watch
 
@@ -57,8 +60,9 @@ def run_process(orders: ChildOrders) -> int:
 
     own = consumer()
     source = CatalogSource(settings.catalog, settings.catalog_poll_seconds)
+    residency = Residency(settings.max_resident_bytes, PoolResidency(own.connection, settings.pool, orders.name))
     residents = Residents(
-        source, settings.pool, settings.cache_dir, settings.threads, settings.retire_seconds, own.depth
+        source, settings.pool, settings.cache_dir, settings.threads, settings.retire_seconds, own.depth, residency
     )
     _take_up_left_behind(residents, own, source, settings.pool)
     pulse = Pulse()

@@ -15,6 +15,7 @@ from muleteer.repository.manifest import Manifest, read_manifest
 from muleteer.repository.store import evict_version, fetch_version, verify_checksums
 from muleteer_worker.frameworks import Adapter, make_adapter
 from muleteer_worker.frameworks.libraries import check_libraries
+from muleteer_worker.memory import Growth, Measure
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ class LoadedVersion:
     manifest: Manifest
     adapter: Adapter = field(repr=False)
     load_seconds: float
+    growth: Growth | None = None
+    """What loading and warming it up has added to the process's memory; None where that cannot be measured."""
 
     def predict(self, instances: list[Any]) -> list[Any]:
         """Return one prediction for each instance.
@@ -46,9 +49,12 @@ class LoadedVersion:
         self.adapter.unload()
 
 
-def prepare(model: str, version: str, uri: str, cache_dir: Path, allow_unsafe: frozenset[str]) -> LoadedVersion:
+def prepare(
+    model: str, version: str, uri: str, cache_dir: Path, allow_unsafe: frozenset[str], *, tidy: bool = False
+) -> LoadedVersion:
     """Make a version ready to take traffic and return it.
 
+    ``tidy`` has the process give free memory back first, so that what the version takes is measured well.
     Raises ModelLoadError, always with one line and a reason: ``repository``, ``manifest``, ``checksum``, ``library``,
     ``unsafe``, ``load``, ``schema`` or ``golden``.
     """
@@ -62,14 +68,17 @@ def prepare(model: str, version: str, uri: str, cache_dir: Path, allow_unsafe: f
             f"{uri} holds {manifest.name} {manifest.version}, but the catalog says {model} {version}", reason="manifest"
         )
     check_libraries(manifest)
-    adapter = _load(folder, manifest, allow_unsafe)
+    adapter = make_adapter(folder, manifest, allow_unsafe)
+    measure = Measure(tidy=tidy)  # the adapter's framework is imported by now
+    _load(adapter, manifest)
     loaded = LoadedVersion(model, version, manifest, adapter, 0.0)
     try:
         _prove(loaded)
     except BaseException:
         _give_up(adapter)
         raise
-    return LoadedVersion(model, version, manifest, adapter, time.monotonic() - started)
+    load_seconds = time.monotonic() - started
+    return LoadedVersion(model, version, manifest, adapter, load_seconds, measure.growth())
 
 
 def _checked_folder(uri: str, cache_dir: Path) -> tuple[Path, Manifest]:
@@ -87,8 +96,7 @@ def _checked_folder(uri: str, cache_dir: Path) -> tuple[Path, Manifest]:
     return folder, manifest
 
 
-def _load(folder: Path, manifest: Manifest, allow_unsafe: frozenset[str]) -> Adapter:
-    adapter = make_adapter(folder, manifest, allow_unsafe)
+def _load(adapter: Adapter, manifest: Manifest) -> None:
     try:
         adapter.load()
     except ModelLoadError:
@@ -99,7 +107,6 @@ def _load(folder: Path, manifest: Manifest, allow_unsafe: frozenset[str]) -> Ada
         raise ModelLoadError(
             f"{manifest.name} {manifest.version} cannot be loaded: {_line(error)}", reason="load"
         ) from error
-    return adapter
 
 
 def _give_up(adapter: Adapter) -> None:

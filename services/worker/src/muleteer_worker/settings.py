@@ -1,9 +1,15 @@
 """The worker's settings; every field is a variable ``MULETEER_<NAME>``."""
 
-from pydantic import Field
+import re
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from muleteer.catalog.model import ModelName
 from muleteer.settings import Settings
+
+_BINARY = {f"{letter}i": 1024**n for n, letter in enumerate("KMGT", 1)}
+_UNITS = {"": 1} | {letter: 1000**n for n, letter in enumerate("kMGT", 1)} | _BINARY
 
 
 class WorkerSettings(Settings):
@@ -22,3 +28,20 @@ class WorkerSettings(Settings):
         ge=0,
         description="How long a removed version is kept with an empty queue: longer than gateways need to see the edit",
     )
+    max_resident_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory that the model versions of one process may take together, such as 2Gi or 500Mi: those that "
+        "are not pinned are then loaded when they are asked for. 0: all versions stay loaded",
+    )
+
+    @field_validator("max_resident_bytes", mode="before")
+    @classmethod
+    def _read_quantity(cls, value: Any) -> Any:
+        """Take a number of bytes, or a quantity as Kubernetes writes it."""
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(k|M|G|T|Ki|Mi|Gi|Ti|)", value.strip())
+        if found is None:
+            raise ValueError("must be bytes, or a quantity such as 2Gi or 500Mi")
+        return int(float(found[1]) * _UNITS[found[2]])

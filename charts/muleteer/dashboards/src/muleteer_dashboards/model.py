@@ -254,6 +254,23 @@ def _latency() -> list[Panel]:
         course(title, description, SECONDS, Query(quantile(0.99, metric, *VERSION, by=by), "{{version}}"))
         for metric, title, description in phases
     ]
+    learned = [
+        (
+            "muleteer_cost_batch_seconds",
+            "Cost of a batch",
+            "Seconds that a batch takes however small, as workers learned.",
+        ),
+        ("muleteer_cost_row_seconds", "Cost of a row", "Seconds that each row of a batch takes, as workers learned."),
+        (
+            "muleteer_queue_wait_seconds",
+            "Predicted wait",
+            "Seconds until a request that arrives now is in a worker's hands. What that makes too late is refused.",
+        ),
+    ]
+    out += [
+        course(title, description, SECONDS, Query(highest(series(metric, *VERSION), *by), "{{version}}"))
+        for metric, title, description in learned
+    ]
     return out
 
 

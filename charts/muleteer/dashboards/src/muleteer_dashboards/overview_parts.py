@@ -44,7 +44,8 @@ def requests() -> list[Panel]:
         ),
         course(
             "Refused requests by reason",
-            "Requests refused before they became a job. QueueFull is ours to solve, the others are callers' mistakes.",
+            "Requests refused before they became a job. deadline, loading, in_progress and queue_… are ours to solve; "
+            "the others are callers' mistakes, or more than a client may send (rate, concurrency).",
             REQUESTS_A_SECOND,
             Query(total(rate("muleteer_rejected_total"), "reason"), "{{reason}}"),
             stacked="normal",
@@ -120,6 +121,22 @@ def queue() -> list[Panel]:
             SECONDS,
             Query(
                 f"max by (model, version) ({series('muleteer_queue_oldest_seconds', MODEL)})", "{{model}} {{version}}"
+            ),
+        ),
+        course(
+            "Predicted wait by model version",
+            "Seconds until a request that arrives now is in a worker's hands, from what waits and what batches cost. "
+            "Requests that it makes too late are refused.",
+            SECONDS,
+            Query(f"max by (model, version) ({series('muleteer_queue_wait_seconds', MODEL)})", "{{model}} {{version}}"),
+        ),
+        course(
+            "Jobs accepted and ended",
+            "What Redis accounts for, a second: accepted jobs end as finished, failed, canceled or expired.",
+            PER_SECOND,
+            Query(
+                total(once(rate("muleteer_jobs_accounted_total", MODEL), "model", "version", "event"), "event"),
+                "{{event}}",
             ),
         ),
         course(
@@ -233,6 +250,28 @@ def workers() -> list[Panel]:
             "Time to fetch, check, load and warm up: what a new pod needs before it helps.",
             SECONDS,
             Query(mean("muleteer_model_load_seconds", MODEL, by=("model",), window="$__range"), "{{model}}"),
+        ),
+        course(
+            "Memory of models by pod",
+            "What resident versions take, as measured, beside what they may take in a pool with a memory budget (0: "
+            "there is none).",
+            BYTES,
+            Query(total(series("muleteer_resident_bytes"), "pod"), "{{pod}}"),
+            Query(total(series("muleteer_resident_bytes_limit"), "pod"), "{{pod}} limit"),
+        ),
+        course(
+            "Memory by model",
+            "What the versions of each model take in all processes together, as measured.",
+            BYTES,
+            Query(total(series("muleteer_model_resident_bytes", MODEL), "model"), "{{model}}"),
+            stacked="normal",
+        ),
+        course(
+            "Versions unloaded to make room",
+            "Under a memory budget: versions of each model unloaded for others, in each interval. Models that come and "
+            "go all the time need a larger budget, or more workers.",
+            NUMBER,
+            Query(total(increase("muleteer_model_evictions_total", MODEL), "model"), "{{model}}"),
         ),
     ]
 

@@ -22,6 +22,14 @@ class Batching(Strict):
     """How jobs of one version are put together."""
 
     max_rows: int = Field(64, ge=1, le=100_000, description="Most instances in one predict call")
+    target_batch_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="Longest time that a batch should take: it gets fewer rows when more are predicted to take longer",
+    )
+    batch_share: float = Field(
+        0.2, gt=0, lt=1, description="Share of a batch's rows for async jobs while sync ones wait too"
+    )
 
 
 class Limits(Strict):
@@ -29,6 +37,10 @@ class Limits(Strict):
 
     max_instances: int = Field(10_000, ge=1, description="Most instances in one request")
     max_queue_jobs: int = Field(50_000, ge=1, description="Queued jobs of a version at which new ones are refused")
+    max_queue_rows: int | None = Field(None, ge=1, description="Queued instances of a version, the same way; none: any")
+    max_queue_seconds: float | None = Field(
+        None, gt=0, description="Predicted seconds in the queue at which new jobs are refused; none: any"
+    )
 
 
 class VersionEntry(Strict):
@@ -49,6 +61,9 @@ class ModelEntry(Strict):
         "instance", description="What a plain body is: one instance, or an object of id -> instance"
     )
     pool: ModelName = Field("default", description="Worker pool that serves the model")
+    pinned: bool = Field(
+        False, description="Always resident: loaded at start and never unloaded, in a pool with a memory budget"
+    )
     timeout: float = Field(30.0, gt=0, le=86_400, description="Seconds a caller waits by default")
     predict_timeout: float = Field(300.0, gt=0, description="Seconds after which a predict call is given up as hung")
     max_deliveries: int = Field(

@@ -12,6 +12,8 @@ from muleteer.client import Client, GoldenExample, ModelDetails, MuleteerAPIErro
 from muleteer.repository.golden import difference
 
 POLL_SECONDS = 0.5
+ANSWERING = frozenset({"AVAILABLE", "COLD"})
+"""States of versions that answer; a cold one is loaded for whoever asks it."""
 
 
 def smoke(
@@ -39,7 +41,7 @@ def smoke(
 
 
 def wait_for_versions(client: Client, names: list[str], deadline: float) -> list[ModelDetails]:
-    """Return the models once every version is available, or as they are at ``deadline`` (monotonic seconds).
+    """Return the models once every version is available (or cold), or as they are at ``deadline`` (monotonic seconds).
 
     A version that no worker knows gets a job to wait for it: that is what brings workers to a pool scaled to zero.
     Raises NotFound for a named model that is not there, Unavailable if the server does not answer at the deadline.
@@ -53,7 +55,7 @@ def wait_for_versions(client: Client, names: list[str], deadline: float) -> list
             if time.monotonic() > deadline:
                 raise
         else:
-            waiting = [version for model in found for version in model.versions if version.state != "AVAILABLE"]
+            waiting = [version for model in found for version in model.versions if version.state not in ANSWERING]
             if not waiting or time.monotonic() > deadline:
                 return found
         time.sleep(POLL_SECONDS)
@@ -72,7 +74,7 @@ def wake(client: Client, models: list[ModelDetails], woken: set[tuple[str, str]]
 def try_version(client: Client, model: ModelDetails, version: VersionStatus, timeout: float) -> bool:
     """Ask one version, print how it went and tell whether it went well."""
     name = f"{model.name} {version.version}"
-    if version.state != "AVAILABLE":
+    if version.state not in ANSWERING:
         error = version.status
         reason = ": ".join(part for part in (error.error_code, error.error_message) if part and part != "OK")
         say(f"{name}: FAILED, it is {version.state}" + (f": {reason}" if reason else " and does not become available"))

@@ -277,7 +277,7 @@ def progress_of(models: list[ModelDetails]) -> Progress:
         for name, version in versions
         if version.state == "FAILED"
     }
-    ready = sum(version.state == "AVAILABLE" for _, version in versions)
+    ready = sum(version.state in ("AVAILABLE", "COLD") for _, version in versions)  # a cold one loads when it is asked
     return Progress(len(versions), ready, failed)
 
 

@@ -72,7 +72,7 @@ class GoldenExample(Document):
 
 
 class VersionStatus(Document):
-    """One version of a model: its state (AVAILABLE, LOADING, FAILED, RETIRED, UNKNOWN) and who serves it."""
+    """One version of a model: its state (AVAILABLE, LOADING, COLD, FAILED, RETIRED, UNKNOWN) and who serves it."""
 
     version: str
     state: str

@@ -1,6 +1,6 @@
 """The worker's side of the queue: claim a batch, renew its leases, finish it, give back what was lost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -9,11 +9,14 @@ import orjson
 from redis import Redis
 
 from muleteer.queue import rqformat
+from muleteer.queue.cost import Cost
 from muleteer.queue.line import Call, Line
 from muleteer.queue.names import (
     EXECUTION_PREFIX,
     WIP_GUARD_SECONDS,
     bell_key,
+    cost_key,
+    ring_key,
     versions_key,
     workers_key,
 )
@@ -28,11 +31,17 @@ REFUSAL = (
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """A queue to claim from: its name, the most rows of one batch, the most deliveries of one job."""
+    """A queue to claim from, and how its batches are put together."""
 
     name: str
     max_rows: int
+    """Most rows of one batch."""
     max_deliveries: int
+    """Most deliveries of one job."""
+    batch_share: float = 0.2
+    """Share of the rows that the batch class gets while both classes wait."""
+    target_seconds: float = 1.0
+    """A batch takes fewer rows than ``max_rows`` when more are predicted to take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +141,10 @@ class Consumer:
         self._execution_id = ""
         """Of the claim that was asked for last."""
         self._behind_bell = False
-        self._totals: dict[str, list[float]] = {}
-        """Jobs, rows and seconds of predict by queue, since they were last added up in Redis."""
+        self.costs: dict[str, Cost] = {}
+        """What batches of each queue are known to cost: they bound the next claim."""
+        self.rung = False
+        """The claim that was taken last had waited for the bell, and the bell rang."""
         self._refusal = rqformat.exc_string(REFUSAL)
 
     def claim(self, queues: Sequence[QueueSpec]) -> Claim | None:
@@ -179,8 +190,7 @@ class Consumer:
 
     def take(self) -> Claim | None:
         """Return the batch that ``finish_and_ask`` asked for; None when the queues are empty."""
-        if self._behind_bell:
-            self._line.read()
+        self.rung = self._behind_bell and self._line.read() is not None
         return _read_claim(self._line.read(), self._execution_id)
 
     def _settle(
@@ -193,10 +203,6 @@ class Consumer:
             again = [outcome for outcome in outcomes if outcome.job_id in late]
             more = self._late_line.run(script("finish"), *self._finish_arguments(claim, again, timing, store_all=True))
             counts = [a + int(b) for a, b in zip(counts, more[:FINISH_COUNTS], strict=True)]
-        total = self._totals.setdefault(claim.queue, [0, 0, 0.0])
-        total[0] += len(outcomes)
-        total[1] += sum(job.rows for job in claim.jobs)
-        total[2] += timing.predict_seconds
         return FinishReport(*counts)
 
     def renew(self, claim: Claim) -> int:
@@ -206,16 +212,7 @@ class Consumer:
         return int(self._line.run(script("renew"), *arguments))
 
     def reap(self, queues: Sequence[QueueSpec]) -> ReapReport:
-        """Give back jobs whose lease has expired, of any worker, and sweep RQ's registries of what is past its time.
-
-        Also adds what this worker has finished since to its queues' running totals.
-        """
-        if self._totals:
-            totals: list[Argument] = []
-            for queue, (jobs, rows, seconds) in self._totals.items():
-                totals += [queue, int(jobs), int(rows), seconds]
-            self._line.run(script("count"), *totals)
-            self._totals.clear()
+        """Give back jobs whose lease has expired, of any worker, and sweep RQ's registries of what is past its time."""
         return self._reap((), queues)
 
     def release(self, workers: Sequence[str], queues: Sequence[QueueSpec]) -> ReapReport:
@@ -237,8 +234,8 @@ class Consumer:
     def report_version(self, model: str, version: str, report: dict[str, Any] | None) -> None:
         """Publish what this worker says of a model version; None takes it back.
 
-        ``report`` holds ``state`` (loading, ready, failed or retired), ``reason``, ``message`` and ``at``. A report
-        is believed while its worker is alive.
+        ``report`` holds ``state`` (cold, loading, ready, failed or retired), ``reason``, ``message`` and ``at``, and
+        ``load_seconds`` and ``bytes``, null while they are not known. A report is believed while its worker is alive.
         """
         key, field = versions_key(model), f"{version}|{self.pool}|{self.worker}"
         if report is None:
@@ -246,14 +243,31 @@ class Consumer:
         else:
             self.connection.hset(key, field, orjson.dumps(report))
 
+    def share_costs(self, costs: Mapping[str, Cost]) -> dict[str, Cost]:
+        """Tell the other workers what batches of these queues cost; returns what all of them together know."""
+        arguments: list[Argument] = []
+        for queue, cost in costs.items():
+            arguments += [queue, cost.batch_seconds, cost.row_seconds]
+        found = [float(value) for value in self._line.run(script("cost"), *arguments)]
+        return {queue: Cost(found[2 * n], found[2 * n + 1]) for n, queue in enumerate(costs)}
+
+    def read_cost(self, queue: str) -> Cost | None:
+        """Return what workers have learned of a queue's batches; None while that is nothing."""
+        a, b = self.connection.hmget(cost_key(queue), "a", "b")
+        return Cost(float(a), float(b)) if a is not None and b is not None else None
+
     def depth(self, queue: str) -> int:
-        """Return how many jobs of ``queue`` wait or run."""
-        return int(self.connection.llen(f"rq:queue:{queue}")) + int(self.connection.zcard(f"rq:wip:{queue}"))
+        """Return how many jobs of ``queue`` wait or run, in all its lanes."""
+        waiting = int(self.connection.llen(f"rq:queue:{queue}")) + int(self.connection.zcard(f"rq:wip:{queue}"))
+        for ring in (ring_key(queue, "interactive"), ring_key(queue, "batch")):
+            lanes = [lane for lane in self.connection.zrange(ring, 0, -1) if isinstance(lane, bytes)]
+            waiting += sum(int(self.connection.llen(b"rq:queue:" + lane)) for lane in lanes if lane.decode() != queue)
+        return waiting
 
     def busy_queues(self) -> list[str]:
-        """Return the names of all queues known to RQ in which jobs wait or run."""
+        """Return the names of all queues known to RQ in which jobs wait or run; lanes count for their queue."""
         keys = self.connection.smembers("rq:queues")
-        names = sorted(_text(key).removeprefix("rq:queue:") for key in keys)
+        names = sorted({_text(key).removeprefix("rq:queue:").partition(":")[0] for key in keys})
         return [name for name in names if self.depth(name)]
 
     def _claim_arguments(self, queues: Sequence[QueueSpec]) -> tuple[str, list[Argument]]:
@@ -261,7 +275,11 @@ class Consumer:
         arguments: list[Argument] = [execution_id, self.worker, self.lease_seconds, WIP_GUARD_SECONDS]
         arguments += [self._refusal, self.pool, len(queues)]
         for queue in queues:
-            arguments += [queue.name, queue.max_rows, queue.max_deliveries]
+            rows, a, b = queue.max_rows, 0.0, 0.0
+            cost = self.costs.get(queue.name)
+            if cost is not None:
+                rows, a, b = cost.rows_within(queue.target_seconds, rows), cost.batch_seconds, cost.row_seconds
+            arguments += (queue.name, rows, queue.max_deliveries, a, b, queue.batch_share)
         return execution_id, arguments
 
     def _finish_arguments(

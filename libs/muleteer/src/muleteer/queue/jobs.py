@@ -8,10 +8,13 @@ import orjson
 from redis.asyncio import Redis
 
 from muleteer.queue import rqformat
+from muleteer.queue.cost import Cost
 from muleteer.queue.names import queue_name
 from muleteer.queue.replies import Reply
 from muleteer.queue.scripts import script
 
+EVENTS = ("accepted", "finished", "failed", "canceled", "expired")
+"""What a queue's ledger counts, in the order of ``observe.lua``."""
 ENDED = frozenset({"finished", "failed", "canceled", "stopped"})
 
 
@@ -55,14 +58,23 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One queue's depth, and totals that only grow: rates come from two looks."""
+    """One queue's depth, what has become of its jobs, and what its batches cost."""
 
-    queued: int
-    running: int
-    oldest_seconds: float
-    jobs: int
-    rows: int
-    predict_seconds: float
+    queued: int = 0
+    running: int = 0
+    oldest_seconds: float = 0.0
+    rows: int = 0
+    """Instances queued in the interactive class."""
+    batch_rows: int = 0
+    """Instances queued in the batch class."""
+    accounted: dict[str, int] = field(default_factory=dict)
+    """Jobs accepted, finished, failed, canceled and expired since the queue began."""
+    cost: Cost | None = None
+    """None while no worker has run a batch."""
+    load_seconds: float | None = None
+    """How long the version took to load; None while that is not known."""
+    resident_bytes: int | None = None
+    """What the version takes of a worker's memory; None while that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,14 @@ class Jobs:
         status = await script("cancel").call_async(self._connection, job_id, rqformat.timestamp())
         return status.decode() if status else None
 
+    async def wish(self, pool: str, queue: str) -> None:
+        """Have a version loaded by a worker of its pool though no job waits for it."""
+        await script("wish").call_async(self._connection, pool, queue)
+
+    async def abandon(self, job_ids: Sequence[str]) -> None:
+        """Let jobs go whose callers went away: those that are queued and not kept are dropped instead of computed."""
+        await script("abandon").call_async(self._connection, *job_ids)
+
     async def due_callbacks(self, most: int, take_seconds: float) -> list[str]:
         """Take ids of ended jobs whose webhook is due; each comes again after ``take_seconds`` unless it is settled."""
         return [item.decode() for item in await script("callbacks").call_async(self._connection, most, take_seconds)]
@@ -126,13 +146,26 @@ class Jobs:
         """Look at the queues of these (model, version) pairs, at these pools and at these models' versions."""
         queues = [queue_name(model, version) for model, version in versions]
         answer = await script("observe").call_async(self._connection, len(queues), *queues, len(pools), *pools, *models)
-        states = {
-            queue: QueueState(int(q), int(r), float(oldest), int(jobs), int(rows), float(seconds))
-            for queue, (q, r, oldest, jobs, rows, seconds) in zip(queues, answer[0], strict=True)
-        }
+        states = {queue: _read_state(values) for queue, values in zip(queues, answer[0], strict=True)}
         workers = {pool: [n.decode() for n in names] for pool, names in zip(pools, answer[1], strict=True)}
         reports = {model: _read_reports(flat) for model, flat in zip(models, answer[2], strict=True)}
         return Observation(states, workers, reports)
+
+
+def _read_state(values: list[Any]) -> QueueState:
+    queued, running, oldest, rows, batch_rows, *rest = values
+    a, b, load_seconds, resident_bytes = rest[len(EVENTS) :]
+    return QueueState(
+        int(queued),
+        int(running),
+        float(oldest),
+        max(0, int(rows)),
+        max(0, int(batch_rows)),
+        dict(zip(EVENTS, map(int, rest), strict=False)),
+        Cost(float(a), float(b)) if a and b else None,
+        float(load_seconds) if load_seconds else None,
+        int(resident_bytes) if resident_bytes else None,
+    )
 
 
 def _read_reports(flat: list[bytes]) -> dict[str, list[dict[str, Any]]]:

@@ -3,6 +3,8 @@
 Job, queue, result and registry keys are RQ 2.12's own; keys that begin with ``muleteer:`` are ours.
 """
 
+from typing import Literal
+
 RQ_FUNCTION = "muleteer_worker.stock.predict"
 """Dotted name in every job's ``data``: what a stock RQ worker calls to run the job."""
 
@@ -45,6 +47,39 @@ def versions_key(model: str) -> str:
     return f"muleteer:versions:{model}"
 
 
-def stats_key(queue: str) -> str:
-    """Return the hash of a queue's running totals: jobs, rows and seconds of predict."""
-    return f"muleteer:stats:{queue}"
+def ledger_key(queue: str) -> str:
+    """Return the hash that accounts for a queue's jobs.
+
+    At any moment accepted = finished + failed + canceled + expired + queued + running. ``rows`` and ``batch_rows`` are
+    the instances queued in each class, ``laned`` the jobs queued in other lanes than the queue's own list.
+    """
+    return f"muleteer:ledger:{queue}"
+
+
+def cost_key(queue: str) -> str:
+    """Return the hash of what a model version costs: seconds a batch (a) and a row (b), load seconds, bytes."""
+    return f"muleteer:cost:{queue}"
+
+
+JobClass = Literal["interactive", "batch"]
+"""Interactive jobs have somebody waiting for them; those of the batch class do not."""
+
+
+def ring_key(queue: str, job_class: JobClass) -> str:
+    """Return the sorted set of a class's lanes that hold jobs, scored by the rows that each was given."""
+    return f"muleteer:lanes:{queue}:{job_class}"
+
+
+def lane_name(queue: str, job_class: JobClass, client: str) -> str:
+    """Return the lane in which a client's jobs of one class wait; it is an RQ queue too.
+
+    Nameless clients' interactive jobs wait in the queue itself.
+    """
+    if client:
+        return f"{queue}:{job_class}:@{client}"
+    return queue if job_class == "interactive" else f"{queue}:{job_class}"
+
+
+def holders_key(queue: str) -> str:
+    """Return the set of workers that hold a model version and may let it go again."""
+    return f"muleteer:holders:{queue}"

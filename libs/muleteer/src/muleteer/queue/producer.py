@@ -13,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from muleteer.errors import MuleteerError, UnavailableError
 from muleteer.queue import rqformat
 from muleteer.queue.line import AsyncLine
+from muleteer.queue.names import JobClass, lane_name
 from muleteer.queue.scripts import Argument, script
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,23 @@ REGISTER_SECONDS = 0.5
 """How often queues are registered with RQ: its tools find them by that, and can also drop them."""
 RETRYABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 """What a Redis that restarts answers with: the call is repeated, which the script makes harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What one client may have."""
+
+    rate: float = 0.0
+    """Requests a second in the long run; 0 is no limit."""
+    burst: float = 0.0
+    """Requests at once after a pause, at least 1 where there is a rate."""
+    concurrency: int = 0
+    """Jobs queued or running at once; 0 is no limit."""
+
+    @property
+    def argument(self) -> str:
+        """Return the limits as ``enqueue.lua`` reads them."""
+        return f"{self.rate:g} {max(1.0, self.burst or self.rate):g} {self.concurrency}"
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +60,7 @@ class NewJob:
     kept: bool
     """The result is stored beyond its first waiter."""
     wait_limit: float | None
-    """Seconds after which nobody waits any more and the job is dropped unclaimed; None for never."""
+    """Seconds that the caller waits; a while later the job is dropped unclaimed. None for never."""
     timeout: int
     result_ttl: int
     failure_ttl: int
@@ -53,6 +71,11 @@ class NewJob:
     extra: bytes = b""
     """JSON object that travels with the job: request id, keys of the instances."""
     callback: str = ""
+    client: str = ""
+    """Who sent it, for fair queueing and limits; empty for a nameless client."""
+    job_class: JobClass = "interactive"
+    limits: "ClientLimits | None" = None
+    max_queue_rows: int | None = None
 
     def arguments(self, created_at: str, *, again: bool) -> tuple[Argument, ...]:
         """Return the job as ``enqueue.lua`` reads it."""
@@ -77,12 +100,22 @@ class NewJob:
             "1" if again else "",
             self.extra,
             self.callback,
+            ""
+            if not self.client and self.job_class == "interactive"
+            else lane_name(self.queue, self.job_class, self.client),
+            self.client,
+            self.limits.argument if self.limits is not None else "",
+            "" if self.max_queue_rows is None else self.max_queue_rows,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a job was not enqueued: ``same``, ``conflict`` (both with the job of that key) or ``full`` (the depth)."""
+    """Why a job was not enqueued, and a detail of it.
+
+    ``same`` or ``conflict`` (the job of that key), ``full`` (jobs queued), ``rows`` (instances queued), ``rate``
+    (seconds until the client may try again) or ``busy`` (jobs that the client has under way).
+    """
 
     code: str
     detail: str

@@ -16,6 +16,9 @@ from muleteer.repository.manifest import MANIFEST, Manifest
 from muleteer_worker.frameworks.inputs import make_encoder
 from muleteer_worker.frameworks.outputs import make_decoder
 
+PACKAGE_PREFIX = "muleteer_model_"
+"""How the names of the packages begin that hold versions' own modules."""
+
 _numbers = itertools.count(1)
 
 
@@ -57,7 +60,7 @@ class PythonAdapter:
     def __init__(self, folder: Path, manifest: Manifest, allow_unsafe: frozenset[str]) -> None:  # noqa: ARG002 - one signature for all adapters; a class is code by its nature
         self._folder = folder
         self._manifest = manifest
-        self._package = f"muleteer_model_{next(_numbers)}"
+        self._package = f"{PACKAGE_PREFIX}{next(_numbers)}"
         self._folders: list[str] = []
         self._model: Any = None
 

@@ -2,7 +2,8 @@
 -- ARGV: id, time as RQ writes it. Returns the status it had, or false when there is no such job.
 local id = ARGV[1]
 local key = 'rq:job:' .. id
-local job = redis.call('HMGET', key, 'status', 'origin', 'reply_to', 'callback', 'result_ttl')
+local job = redis.call('HMGET', key, 'status', 'origin', 'reply_to', 'callback', 'result_ttl', 'lane', 'rows',
+  'client')
 local status, queue = job[1], job[2]
 if not status then
   return false
@@ -16,8 +17,27 @@ redis.call('HSET', key, 'status', 'canceled', 'ended_at', ARGV[2])
 redis.call('HDEL', key, 'input')
 redis.call('EXPIRE', key, ttl)
 redis.call('ZADD', 'rq:canceled:' .. queue, tonumber(now[1]) + ttl, id)
+local ledger = 'muleteer:ledger:' .. queue
+redis.call('HINCRBY', ledger, 'canceled', 1)
+if job[8] then
+  redis.call('ZREM', 'muleteer:running:' .. job[8], id)
+end
 if status == 'queued' then
-  redis.call('LREM', 'rq:queue:' .. queue, 1, id)
+  local lane = job[6] or ''
+  if lane ~= '' then
+    if redis.call('LREM', 'rq:queue:' .. lane, 1, id) == 1 then
+      redis.call('HINCRBY', ledger, 'laned', -1)
+      if redis.call('EXISTS', 'rq:queue:' .. lane) == 0 then
+        local class = string.match(string.sub(lane, #queue + 2), '^[^:]+')
+        redis.call('ZREM', 'muleteer:lanes:' .. queue .. ':' .. class, lane)
+        redis.call('SREM', 'rq:queues', 'rq:queue:' .. lane)
+      end
+    end
+  else
+    redis.call('LREM', 'rq:queue:' .. queue, 1, id)
+  end
+  local batch = string.sub(lane, 1, #queue + 6) == queue .. ':batch'
+  redis.call('HINCRBY', ledger, batch and 'batch_rows' or 'rows', -tonumber(job[7] or '1'))
 end
 if job[4] then
   redis.call('ZADD', 'muleteer:callbacks', tonumber(now[1]), id)

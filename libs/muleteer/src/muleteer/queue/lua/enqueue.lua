@@ -6,16 +6,21 @@
 --   "same"     the idempotency key belongs to job `detail`, with the same body
 --   "conflict" the idempotency key belongs to job `detail`, with another body
 --   "full"     the queue holds `detail` jobs, which is its limit
-local FIELDS = 20
+--   "rows"     the queue holds `detail` instances, and with this job's it would be over its limit
+--   "rate"     the client is over its rate: it may try again in `detail` seconds
+--   "busy"     the client has `detail` jobs under way, which is its limit
+local FIELDS = 24
 local FIRST = 3
+local LONGEST_JOB = 604800 -- seconds after which a job that never ended stops counting for its client
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 
 local register = ARGV[2] == '1'
 local answers = {}
-local lengths = {} -- queue -> jobs it holds
-local pushed = {}  -- queue -> ids to push
+local queues = {}  -- queue -> {jobs it holds, rows it holds, new jobs, new rows, new batch rows, new jobs in its lanes}
+local pushed = {}  -- lane -> ids to push
 local bells = {}   -- pool -> number of new jobs
+local buckets = {} -- client -> {tokens, rate, burst}
 
 local function answer(index, code, detail)
   answers[#answers + 1] = index
@@ -33,33 +38,78 @@ local function is_key_free(index, id, key, digest)
   return true
 end
 
+local function queue_state(queue)
+  local state = queues[queue]
+  if not state then
+    local known = redis.call('HMGET', 'muleteer:ledger:' .. queue, 'laned', 'rows', 'batch_rows')
+    state = {
+      jobs = redis.call('LLEN', 'rq:queue:' .. queue) + math.max(0, tonumber(known[1] or '0')),
+      rows = math.max(0, tonumber(known[2] or '0')) + math.max(0, tonumber(known[3] or '0')),
+      new_jobs = 0, new_rows = 0, new_batch_rows = 0, new_laned = 0,
+    }
+    if register then
+      redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+    end
+    queues[queue] = state
+  end
+  return state
+end
+
+-- A client's limits are "rate burst most-jobs-under-way", each 0 for none. Returns what it is refused for, or nothing.
+local function exceeded(client, limits)
+  local rate, burst, most = string.match(limits, '^(%S+) (%S+) (%S+)$')
+  rate, burst, most = tonumber(rate), tonumber(burst), tonumber(most)
+  if most > 0 then
+    local key = 'muleteer:running:' .. client
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    local running = redis.call('ZCARD', key)
+    if running >= most then
+      return 'busy', running
+    end
+  end
+  if rate > 0 then
+    local bucket = buckets[client]
+    if not bucket then
+      local known = redis.call('HMGET', 'muleteer:rate:' .. client, 'tokens', 'at')
+      local passed = math.max(0, now - (tonumber(known[2] or '') or now))
+      bucket = {tokens = math.min(burst, (tonumber(known[1] or '') or burst) + passed * rate), rate = rate, burst = burst}
+      buckets[client] = bucket
+    end
+    if bucket.tokens < 1 then
+      return 'rate', string.format('%.3f', (1 - bucket.tokens) / rate)
+    end
+    bucket.tokens = bucket.tokens - 1
+  end
+end
+
 for index = 1, tonumber(ARGV[1]) do
   local at = FIRST + (index - 1) * FIELDS
   local id, queue, model, version, pool = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local input, rows, reply_to, keep, wait_limit = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
   local created_at, timeout, result_ttl, failure_ttl = ARGV[at + 10], ARGV[at + 11], ARGV[at + 12], ARGV[at + 13]
   local max_queue, key, digest, again, extra = ARGV[at + 14], ARGV[at + 15], ARGV[at + 16], ARGV[at + 17], ARGV[at + 18]
-  local callback = ARGV[at + 19]
+  local callback, lane, client, limits = ARGV[at + 19], ARGV[at + 20], ARGV[at + 21], ARGV[at + 22]
+  local max_rows = ARGV[at + 23]
   local job_key = 'rq:job:' .. id
-
-  local length = lengths[queue]
-  if not length then
-    length = redis.call('LLEN', 'rq:queue:' .. queue)
-    if register then
-      redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-    end
-    lengths[queue] = length
-    pushed[queue] = {}
-  end
+  local state = queue_state(queue)
 
   -- A call that is repeated after a lost connection must not enqueue twice.
   local fresh = again == '' or redis.call('EXISTS', job_key) == 0
   -- The key first: who repeats a request gets its job, however full the queue is.
   if fresh and key ~= '' and not is_key_free(index, id, key, digest) then
     fresh = false
-  elseif fresh and length >= tonumber(max_queue) then
-    answer(index, 'full', length)
+  elseif fresh and state.jobs >= tonumber(max_queue) then
+    answer(index, 'full', state.jobs)
     fresh = false
+  elseif fresh and max_rows ~= '' and state.rows > 0 and state.rows + tonumber(rows) > tonumber(max_rows) then
+    answer(index, 'rows', state.rows)
+    fresh = false
+  elseif fresh and limits ~= '' then
+    local reason, detail = exceeded(client, limits)
+    if reason then
+      answer(index, reason, detail)
+      fresh = false
+    end
   end
   if fresh then
     if key ~= '' then
@@ -78,17 +128,72 @@ for index = 1, tonumber(ARGV[1]) do
     if callback ~= '' then
       redis.call('HSET', job_key, 'callback', callback)
     end
-    lengths[queue] = length + 1
-    local ids = pushed[queue]
+    if limits ~= '' and string.sub(limits, -2) ~= ' 0' then
+      redis.call('HSET', job_key, 'client', client)
+      redis.call('ZADD', 'muleteer:running:' .. client, now + LONGEST_JOB, id)
+      redis.call('EXPIRE', 'muleteer:running:' .. client, LONGEST_JOB)
+    end
+    state.jobs, state.new_jobs = state.jobs + 1, state.new_jobs + 1
+    state.rows = state.rows + tonumber(rows)
+    if lane == '' then
+      lane = queue
+    else
+      redis.call('HSET', job_key, 'lane', lane)
+      state.new_laned = state.new_laned + 1
+    end
+    if string.sub(lane, 1, #queue + 6) == queue .. ':batch' then
+      state.new_batch_rows = state.new_batch_rows + tonumber(rows)
+    else
+      state.new_rows = state.new_rows + tonumber(rows)
+    end
+    local ids = pushed[lane]
+    if not ids then
+      ids = {queue = queue}
+      pushed[lane] = ids
+    end
     ids[#ids + 1] = id
     bells[pool] = (bells[pool] or 0) + 1
   end
 end
 
-for queue, ids in pairs(pushed) do
-  for first = 1, #ids, 1000 do
-    redis.call('RPUSH', 'rq:queue:' .. queue, unpack(ids, first, math.min(first + 999, #ids)))
+-- A lane that had no job enters its ring where the others are: idleness earns no credit.
+local function enter_ring(queue, lane)
+  local ring = 'muleteer:lanes:' .. queue .. ':' .. string.match(string.sub(lane, #queue + 2), '^[^:]+')
+  local first = redis.call('ZRANGE', ring, 0, 0, 'WITHSCORES')
+  if redis.call('ZADD', ring, 'NX', first[2] or 0, lane) == 1 then
+    redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
   end
+end
+
+for lane, ids in pairs(pushed) do
+  for first = 1, #ids, 1000 do
+    redis.call('RPUSH', 'rq:queue:' .. lane, unpack(ids, first, math.min(first + 999, #ids)))
+  end
+  if lane ~= ids.queue then
+    enter_ring(ids.queue, lane)
+  end
+end
+
+for queue, state in pairs(queues) do
+  if state.new_jobs > 0 then
+    local ledger = 'muleteer:ledger:' .. queue
+    redis.call('HINCRBY', ledger, 'accepted', state.new_jobs)
+    if state.new_rows > 0 then
+      redis.call('HINCRBY', ledger, 'rows', state.new_rows)
+    end
+    if state.new_batch_rows > 0 then
+      redis.call('HINCRBY', ledger, 'batch_rows', state.new_batch_rows)
+    end
+    if state.new_laned > 0 then
+      redis.call('HINCRBY', ledger, 'laned', state.new_laned)
+    end
+  end
+end
+
+for client, bucket in pairs(buckets) do
+  local key = 'muleteer:rate:' .. client
+  redis.call('HSET', key, 'tokens', string.format('%.6f', bucket.tokens), 'at', string.format('%.6f', now))
+  redis.call('EXPIRE', key, math.ceil(bucket.burst / bucket.rate) + 1)
 end
 
 -- No more tokens than workers: a token carries nothing, it only ends one worker's sleep.

@@ -9,7 +9,7 @@
 local FIELDS = 5
 local FIRST = 7
 local queue, execution, worker, written_now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local wip = 'rq:wip:' .. queue
+local wip, ledger = 'rq:wip:' .. queue, 'muleteer:ledger:' .. queue
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 
@@ -51,7 +51,8 @@ end
 for at = FIRST, #ARGV, FIELDS do
   local id, status, head, payload, rq_form = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local key, member = 'rq:job:' .. id, id .. ':' .. execution
-  local job = redis.call('HMGET', key, 'status', 'keep', 'reply_to', 'result_ttl', 'failure_ttl', 'callback')
+  local job = redis.call('HMGET', key, 'status', 'keep', 'reply_to', 'result_ttl', 'failure_ttl', 'callback',
+    'client')
   if job[2] == '1' and rq_form == '' and job[1] == 'started' and redis.call('ZSCORE', wip, member) then
     out[#out + 1] = id
   elseif redis.call('ZREM', wip, member) == 0 then
@@ -67,9 +68,18 @@ for at = FIRST, #ARGV, FIELDS do
     else
       redis.call('DEL', key)
     end
+    if job[7] then
+      redis.call('ZREM', 'muleteer:running:' .. job[7], id)
+    end
     reply(job[3] or '', id .. ' ' .. status .. ' ' .. head .. '\n' .. payload)
     local n = status == 'finished' and 1 or 2
     out[n] = out[n] + 1
+  end
+end
+
+for n, name in ipairs({'finished', 'failed'}) do
+  if out[n] > 0 then
+    redis.call('HINCRBY', ledger, name, out[n])
   end
 end
 

@@ -4,7 +4,7 @@
 --   {position in the queue or -1, values of its hash (see jobs.py), {newest result's field, value, ...} or {}}.
 local id, gateway, keep = ARGV[1], ARGV[2], ARGV[3]
 local key = 'rq:job:' .. id
-local head = redis.call('HMGET', key, 'status', 'reply_to', 'origin')
+local head = redis.call('HMGET', key, 'status', 'reply_to', 'origin', 'lane')
 local status = head[1]
 if not status then
   return false
@@ -21,7 +21,8 @@ if open and gateway ~= '' then
 end
 local position = -1
 if status == 'queued' then
-  local found = redis.call('LPOS', 'rq:queue:' .. head[3], id, 'MAXLEN', 100000)
+  local lane = head[4] and head[4] ~= '' and head[4] or head[3]
+  local found = redis.call('LPOS', 'rq:queue:' .. lane, id, 'MAXLEN', 100000)
   position = found or -1
 end
 local fields = redis.call('HMGET', key, 'status', 'model', 'version', 'created_at', 'started_at', 'ended_at', 'rows',

@@ -1,6 +1,7 @@
 -- What a gateway shows of queues, pools and versions, in one call.
 -- ARGV: number of queues, their names, number of pools, their names, then model names.
--- Returns {for each queue: {queued, running, seconds the oldest has waited, jobs, rows, seconds of predict},
+-- Returns {for each queue: {queued, running, seconds the oldest has waited, rows of the interactive class and of the batch
+--            class, jobs accepted, finished, failed, canceled, expired, then the cost: a, b, load seconds, bytes},
 --          for each pool: names of live workers, for each model: {field, value, ...}}.
 -- A model's fields are version|pool|worker; those of workers that are gone are removed here.
 local now = redis.call('TIME')
@@ -8,18 +9,37 @@ now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local queues = tonumber(ARGV[1])
 local pools = tonumber(ARGV[2 + queues])
 local out = {{}, {}, {}}
+
+-- Seconds that a lane's oldest job has waited, and how many it holds.
+local function wait_in(lane)
+  local list = 'rq:queue:' .. lane
+  local head = redis.call('LINDEX', list, 0)
+  local enqueued = head and tonumber(redis.call('HGET', 'rq:job:' .. head, 'enqueued') or '')
+  return enqueued and math.max(0, now - enqueued) or 0, head and redis.call('LLEN', list) or 0
+end
+
 for n = 1, queues do
   local queue = ARGV[1 + n]
-  local list = 'rq:queue:' .. queue
-  local oldest = 0
-  local head = redis.call('LINDEX', list, 0)
-  if head then
-    local enqueued = tonumber(redis.call('HGET', 'rq:job:' .. head, 'enqueued') or '')
-    oldest = enqueued and math.max(0, now - enqueued) or 0
+  local oldest, queued = wait_in(queue)
+  for _, class in ipairs({'interactive', 'batch'}) do
+    for _, lane in ipairs(redis.call('ZRANGE', 'muleteer:lanes:' .. queue .. ':' .. class, 0, -1)) do
+      if lane ~= queue then
+        local waited, jobs = wait_in(lane)
+        oldest, queued = math.max(oldest, waited), queued + jobs
+      end
+    end
   end
-  local stats = redis.call('HMGET', 'muleteer:stats:' .. queue, 'jobs', 'rows', 'seconds')
-  out[1][n] = {redis.call('LLEN', list), redis.call('ZCARD', 'rq:wip:' .. queue), string.format('%.3f', oldest),
-    stats[1] or '0', stats[2] or '0', stats[3] or '0'}
+  local state = {queued, redis.call('ZCARD', 'rq:wip:' .. queue), string.format('%.3f', oldest)}
+  local ledger = redis.call('HMGET', 'muleteer:ledger:' .. queue, 'rows', 'batch_rows', 'accepted', 'finished', 'failed',
+    'canceled', 'expired')
+  for at = 1, 7 do
+    state[#state + 1] = ledger[at] or '0'
+  end
+  local cost = redis.call('HMGET', 'muleteer:cost:' .. queue, 'a', 'b', 'load_seconds', 'bytes')
+  for at = 1, 4 do
+    state[#state + 1] = cost[at] or ''
+  end
+  out[1][n] = state
 end
 for n = 1, pools do
   local key = 'muleteer:workers:' .. ARGV[2 + queues + n]

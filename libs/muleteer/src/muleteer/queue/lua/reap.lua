@@ -32,6 +32,10 @@ local function bury(queue, id, key, job, error, rq_form)
   if job[6] then
     redis.call('ZADD', 'muleteer:callbacks', now, id)
   end
+  if job[8] then
+    redis.call('ZREM', 'muleteer:running:' .. job[8], id)
+  end
+  redis.call('HINCRBY', 'muleteer:ledger:' .. queue, 'failed', 1)
   notify(job[4], id, error)
 end
 
@@ -49,14 +53,14 @@ local function reap(queue, max_deliveries, error, rq_form)
   local wip = 'rq:wip:' .. queue
   local top = named > 0 and '+inf' or now + guard
   local found = redis.call('ZRANGEBYSCORE', wip, '-inf', top, 'WITHSCORES')
-  local requeued, dead = {}, 0
+  local requeued, dead, rows = {}, 0, 0
   for n = 1, #found, 2 do
     local member = found[n]
     if is_lost(member, tonumber(found[n + 1])) then
       local id = string.match(member, '^(.*):[^:]+$')
       local key = 'rq:job:' .. id
       local job = redis.call('HMGET', key, 'status', 'deliveries', 'failure_ttl', 'reply_to', 'worker_name',
-        'callback')
+        'callback', 'rows', 'client')
       redis.call('ZREM', wip, member)
       if job[1] == 'started' then
         local deliveries = tonumber(job[2] or '0') + lost
@@ -67,7 +71,9 @@ local function reap(queue, max_deliveries, error, rq_form)
           bury(queue, id, key, job, error, rq_form)
           dead = dead + 1
         else
-          redis.call('HSET', key, 'status', 'queued', 'started_at', '', 'worker_name', '')
+          -- At the head of the queue itself, whatever lane it came from: it has waited longest.
+          redis.call('HSET', key, 'status', 'queued', 'started_at', '', 'worker_name', '', 'lane', '')
+          rows = rows + tonumber(job[7] or '1')
           requeued[#requeued + 1] = id
         end
       end
@@ -75,6 +81,9 @@ local function reap(queue, max_deliveries, error, rq_form)
   end
   for n = #requeued, 1, -1 do
     redis.call('LPUSH', 'rq:queue:' .. queue, requeued[n])
+  end
+  if rows > 0 then
+    redis.call('HINCRBY', 'muleteer:ledger:' .. queue, 'rows', rows)
   end
   return #requeued, dead
 end
