@@ -24,7 +24,7 @@ EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' 
 TESTS ?= tests/unit tests/chart tests/skaffold tests/integration tests/dashboards tests/images
 
 .DEFAULT_GOAL := help
-.PHONY: help sync kube-tools models demo test lint format bench bench-durability e2e dashboards chart-docs clean
+.PHONY: help sync kube-tools models demo test lint format bench bench-durability bench-ceiling simulate e2e dashboards chart-docs clean
 
 help: ## Show what there is to make
 	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
@@ -34,6 +34,8 @@ help: ## Show what there is to make
 	@echo "make format           let ruff rewrite what it can"
 	@echo "make bench            measure speed and durability into benchmarks/results/ (ROUNDS=5 SECONDS=6)"
 	@echo "make bench-durability only the durability"
+	@echo "make bench-ceiling    measure what one Redis carries (4 minutes)"
+	@echo "make simulate         simulate an autoscaled pool (OPTIONS='--help' for all; VALIDATE=1: next to a real run)"
 	@echo "make sync             only set up .venv"
 	@echo "make kube-tools       fetch helm, kubectl and checkov for the chart's tests"
 	@echo "make e2e              install the chart on the cluster that KUBECONFIG names, and test it there"
@@ -118,6 +120,12 @@ bench: $(TRAIN_STAMP)
 
 bench-durability: $(TRAIN_STAMP)
 	@$(BIN)/python -m benchmarks durability
+
+bench-ceiling: $(SYNC_STAMP)
+	@$(BIN)/python -m benchmarks.ceiling
+
+simulate: $(SYNC_STAMP)
+	@$(BIN)/python -m benchmarks.simulate $(if $(VALIDATE),--validate) $(OPTIONS)
 
 clean:
 	rm -rf $(STATE) .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -80,6 +80,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         Cost(batch, row, arguments.spread, arguments.overhead),
         varying(arguments.startup, arguments.startup_spread),
         max_rows=arguments.max_rows,
+        target_seconds=arguments.target_batch_seconds,
         rows=arguments.rows,
         processes=arguments.processes,
         metrics_seconds=arguments.metrics_seconds,
@@ -154,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
 
     pool = parser.add_argument_group("the pool")
     pool.add_argument("--max-rows", type=int, default=64, help="batching.max_rows (%(default)s)")
+    pool.add_argument(
+        "--target-batch-seconds", type=float, default=1.0, help="batching.target_batch_seconds (%(default)g)"
+    )
     pool.add_argument("--processes", type=int, default=1, help="of each pod (%(default)s)")
     pool.add_argument("--startup", type=float, default=20.0, help="seconds until a new pod claims (%(default)g)")
     pool.add_argument("--startup-spread", type=float, default=0.2, help="standard deviation, as a part (%(default)g)")

@@ -36,6 +36,11 @@ class Cost:
         mean = self.batch + self.row * rows
         return mean * float(rng.choice(self.factors)) if self.factors else _lognormal(mean, self.spread, rng)
 
+    @property
+    def mean_overhead(self) -> float:
+        """Seconds that the system adds to a batch, on average."""
+        return sum(self.overheads) / len(self.overheads) if self.overheads else self.overhead
+
     def overhead_seconds(self, rng: np.random.Generator) -> float:
         """Draw what the system adds to one batch."""
         return float(rng.choice(self.overheads)) if self.overheads else self.overhead
@@ -76,10 +81,6 @@ class Worker:
     """Jobs of the batch that runs."""
     busy_seconds: float = 0.0
     busy_since: float | None = None
-    jobs: int = 0
-    """Jobs finished, and their predict seconds, since they were last added up in Redis."""
-    predict_seconds: float = 0.0
-    tidy_at: float = 0.0
 
     def busy_until(self, now: float) -> float:
         """Return the busy seconds so far, with those of the batch that runs."""
@@ -135,6 +136,7 @@ class SimulatedPool:
         self.pods: list[Pod] = []
         """Pods that exist: those that drain too."""
         self.ended: list[Pod] = []
+        self.max_rows = max_rows
         self.done = env.event()
         """All jobs have been finished."""
         self._env, self._arrivals, self._cost, self._rng = env, arrivals, cost, rng
@@ -233,17 +235,14 @@ class SimulatedPool:
                 yield worker.bell
                 continue
             rows = jobs * self._rows
-            predict = self._cost.predict_seconds(rows, self._rng)
+            seconds = self._cost.predict_seconds(rows, self._rng) + self._cost.overhead_seconds(self._rng)
             worker.in_hand, worker.busy_since = jobs, env.now
-            whole = predict + self._cost.overhead_seconds(self._rng)
-            yield env.timeout(whole)
+            yield env.timeout(seconds)
             worker.busy_seconds, worker.busy_since = worker.busy_until(env.now), None
             worker.in_hand = 0
-            worker.jobs += jobs
-            worker.predict_seconds += predict
             log.batches += 1
             log.rows += rows
-            log.busy_seconds += whole
+            log.busy_seconds += seconds
             self._finished += jobs
             if self._finished == len(self._arrivals):
                 self.done.succeed()

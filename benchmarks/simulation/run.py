@@ -10,6 +10,7 @@ from benchmarks.simulation.autoscaler import Autoscaler, Look, Round
 from benchmarks.simulation.pool import Cost, Process, SimulatedPool, StartUp
 from benchmarks.simulation.traffic import Seconds
 from benchmarks.simulation.views import BacklogView, CpuView
+from muleteer.queue.cost import Cost as LearntCost
 
 LONGEST_TAIL_SECONDS = 86_400.0
 """After the last arrival: a run whose jobs are not done by then is ended."""
@@ -22,6 +23,8 @@ class Plan:
     cost: Cost
     start_up: StartUp
     max_rows: int = 64
+    target_seconds: float = 1.0
+    """``batching.target_batch_seconds``: a batch gets fewer rows when more are predicted to take longer."""
     rows: int = 1
     """Instances in each request."""
     processes: int = 1
@@ -71,20 +74,23 @@ def simulate(plan: Plan, arrivals: Seconds, autoscaler: Autoscaler, seed: int) -
     """Let a pool serve ``arrivals`` (sorted seconds from 0) and return what happened. Same seed, same outcome."""
     if plan.rows > plan.max_rows:
         raise BenchmarkError(f"a request of {plan.rows} rows does not fit a batch of {plan.max_rows}: raise --max-rows")
+    # What workers learn is a batch from its claim to its finish.
+    learnt = LearntCost(plan.cost.batch + plan.cost.mean_overhead, plan.cost.row)
+    max_rows = max(plan.rows, learnt.rows_within(plan.target_seconds, plan.max_rows))
     env = simpy.Environment()
     pool = SimulatedPool(
         env,
         arrivals,
         plan.cost,
         np.random.default_rng(seed),
-        max_rows=plan.max_rows,
+        max_rows=max_rows,
         rows=plan.rows,
         processes=plan.processes,
         start_up=plan.start_up,
     )
     pool.start_ready(autoscaler.first_replicas)
     if autoscaler.rounds:
-        backlog = BacklogView(env, pool, plan.observe_seconds)
+        backlog = BacklogView(env, pool, plan.observe_seconds, learnt, plan.rows)
         cpu = CpuView(env, pool, plan.metrics_seconds, plan.cores_when_busy * plan.processes)
         for one in autoscaler.rounds:
             env.process(_control(env, pool, one, backlog, cpu))

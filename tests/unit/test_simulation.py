@@ -69,6 +69,11 @@ def test_a_full_queue_is_worked_off_at_rows_over_the_cost_of_a_batch(rows: int, 
     assert outcome.ended_at == pytest.approx(jobs / processes / (rows / (batch + row * rows)))
 
 
+def test_a_batch_gets_no_more_rows_than_its_target_seconds_allow() -> None:
+    outcome = simulate(plan(0.01, 0.01, 64, target_seconds=0.11), np.zeros(100), Fixed(1), seed=1)
+    assert outcome.batches == 10
+
+
 def test_a_request_of_many_rows_counts_as_many() -> None:
     outcome = simulate(plan(0.01, 0.001, 64, rows=30), np.zeros(10), Fixed(1), seed=1)
     assert (outcome.batches, outcome.rows) == (5, 300)
@@ -322,7 +327,7 @@ def test_keda_keeps_the_least() -> None:
     assert poll(1000.0, 0, Look()) == 2
 
 
-def test_the_simulated_gateway_learns_the_pace_and_keda_scales_by_it() -> None:
+def test_the_simulated_backlog_is_in_seconds_of_work_and_keda_scales_by_it() -> None:
     # One pod does 100 jobs a second; 250 come. At most 100 jobs' worth of seconds may wait for each pod.
     target = BacklogTarget(seconds=1.0, jobs=1e9)
     arrivals = steady(250.0, 120.0).arrivals(np.random.default_rng(1))
