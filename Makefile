@@ -24,7 +24,8 @@ EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' 
 TESTS ?= tests/unit tests/chart tests/skaffold tests/integration tests/dashboards tests/images tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help sync kube-tools models demo test lint format bench bench-durability chaos e2e dashboards chart-docs clean
+.PHONY: help sync kube-tools models demo test lint format bench bench-durability bench-ceiling simulate chaos e2e \
+  dashboards chart-docs clean
 
 help: ## Show what there is to make
 	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
@@ -35,6 +36,8 @@ help: ## Show what there is to make
 	@echo "make bench            measure speed and durability into benchmarks/results/ (ROUNDS=5 SECONDS=6)"
 	@echo "make bench-durability only the durability"
 	@echo "make chaos            five minutes of faults of every kind (MINUTES=60 for longer, SEED=7 for one seed)"
+	@echo "make bench-ceiling    measure what one Redis carries (4 minutes)"
+	@echo "make simulate         simulate an autoscaled pool (OPTIONS='--help' for all; VALIDATE=1: next to a real run)"
 	@echo "make sync             only set up .venv"
 	@echo "make kube-tools       fetch helm, kubectl and checkov for the chart's tests"
 	@echo "make e2e              install the chart on the cluster that KUBECONFIG names, and test it there"
@@ -125,6 +128,12 @@ bench: $(TRAIN_STAMP)
 
 bench-durability: $(TRAIN_STAMP)
 	@$(BIN)/python -m benchmarks durability
+
+bench-ceiling: $(SYNC_STAMP)
+	@$(BIN)/python -m benchmarks.ceiling
+
+simulate: $(SYNC_STAMP)
+	@$(BIN)/python -m benchmarks.simulate $(if $(VALIDATE),--validate) $(OPTIONS)
 
 clean:
 	rm -rf $(STATE) .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""A worker pool on paper: arrivals, batches, pods that start and drain, and the autoscaler that decides about them."""
