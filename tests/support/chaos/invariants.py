@@ -46,7 +46,7 @@ async def watch_ledger(arena: Arena, book: Book) -> None:
             await asyncio.sleep(0.5)
             try:
                 wrong = await asyncio.to_thread(off_balance, connection)
-            except redis.RedisError:
+            except (redis.ConnectionError, redis.TimeoutError):
                 continue  # Valkey is down or stands still
             for line in wrong:
                 book.violate(f"while it runs: {line}")
