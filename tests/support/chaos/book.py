@@ -34,8 +34,8 @@ class Book:
     promises: dict[str, Promise] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
-    answered: Counter[str] = field(default_factory=Counter)
-    """Right answers to callers who waited and whose job left no record, by version."""
+    answered: dict[str, str] = field(default_factory=dict)
+    """Jobs whose answer somebody waited for, and the version that gave it."""
     lost: list[str] = field(default_factory=list)
     """Promises that appendfsync everysec could not keep."""
 

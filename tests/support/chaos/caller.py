@@ -83,7 +83,7 @@ class Caller:
         """Check the answer to a caller who waited, asking since then; return the job's promise if it is one."""
         if seen.status == 200:
             self.book.check_predictions(self._who, seen.document["predictions"], texts, seen.version)
-            self.book.answered[seen.version] += 1
+            self.book.answered[seen.job_id] = seen.version
         elif seen.status == 500:
             document = seen.document
             kind = document.get("error_type", "no error_type")

@@ -46,7 +46,7 @@ async def watch_ledger(arena: Arena, book: Book) -> None:
             await asyncio.sleep(0.5)
             try:
                 wrong = await asyncio.to_thread(off_balance, connection)
-            except redis.RedisError:
+            except (redis.ConnectionError, redis.TimeoutError):
                 continue  # Valkey is down or stands still
             for line in wrong:
                 book.violate(f"while it runs: {line}")
@@ -115,12 +115,10 @@ async def _keys_are_right(connection: redis.Redis, book: Book) -> None:
 async def _accounts_are_right(arena: Arena, book: Book) -> None:
     """Hold what gateways say of the ledger against itself and against what callers know, once they have looked anew."""
     known: dict[str, Counter[str]] = {version: Counter() for version in VERSIONS}
-    for version, number in book.answered.items():
-        known[version].update({"accepted": number, "finished": number})
-    for promise in book.promises.values():
-        # Whoever waited for an answer and got it later by the job's URL counts once: by the promise.
-        if promise.end is not None:
-            known[promise.end["version"]].update({"accepted": 1, promise.end["status"]: 1})
+    ends = {job: (version, "finished") for job, version in book.answered.items()}
+    ends |= {p.job_id: (p.end["version"], p.end["status"]) for p in book.promises.values() if p.end is not None}
+    for version, status in ends.values():
+        known[version].update({"accepted": 1, status: 1})
     if book.chronicle.appendfsync != "always":
         known = {}  # what callers saw may have been lost, and the ledger with it
     for gateway in arena.gateways:

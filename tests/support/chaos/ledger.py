@@ -12,35 +12,41 @@ LEDGER_MAY_BE_ABSENT = True
 
 METRIC = "muleteer_jobs_accounted_total"
 ENDED = ("finished", "failed", "canceled", "expired")
+READ = ("accepted", *ENDED, "rows", "batch_rows")
 
 # Everything in one step: the ledger, jobs in lanes, jobs in hand. A lease of a job that was canceled while it ran is
 # no running job.
 LOOK = """
 local q = ARGV[1]
 local function jobs(ids, status)
-  local n = 0
+  local n, rows = 0, 0
   for _, id in ipairs(ids) do
-    if redis.call('HGET', 'rq:job:' .. id, 'status') == status then n = n + 1 end
+    local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'rows')
+    if job[1] == status then
+      n, rows = n + 1, rows + tonumber(job[2])
+    end
   end
-  return n
+  return n, rows
 end
-local lanes = {['rq:queue:' .. q] = true}
+local lanes = {[q] = true}
 local empty = 0
 for _, class in ipairs({'interactive', 'batch'}) do
   for _, lane in ipairs(redis.call('ZRANGE', 'muleteer:lanes:' .. q .. ':' .. class, 0, -1)) do
     lanes[lane] = true
-    if redis.call('LLEN', lane) == 0 then empty = empty + 1 end
+    if redis.call('LLEN', 'rq:queue:' .. lane) == 0 then empty = empty + 1 end
   end
 end
-local queued = 0
+local queued, rows = 0, 0
 for lane in pairs(lanes) do
-  queued = queued + jobs(redis.call('LRANGE', lane, 0, -1), 'queued')
+  local its, of_them = jobs(redis.call('LRANGE', 'rq:queue:' .. lane, 0, -1), 'queued')
+  queued, rows = queued + its, rows + of_them
 end
 local held = {}
 for _, member in ipairs(redis.call('ZRANGE', 'rq:wip:' .. q, 0, -1)) do
   held[#held + 1] = string.match(member, '^(.*):[^:]+$')
 end
-return {queued, jobs(held, 'started'), empty, redis.call('HGETALL', 'muleteer:ledger:' .. q)}
+local running = jobs(held, 'started')
+return {queued, rows, running, empty, unpack(redis.call('HMGET', 'muleteer:ledger:' .. q, unpack(ARGV, 2)))}
 """
 
 
@@ -49,17 +55,16 @@ def off_balance(connection: redis.Redis) -> list[str]:
     wrong = []
     for version in VERSIONS:
         queue = f"{NAME}.{version}"
-        queued, running, empty, flat = connection.eval(LOOK, 0, queue)
-        ledger = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        queued, rows, running, empty, *values = connection.eval(LOOK, 0, queue, *READ)
+        ledger = {name: int(value or 0) for name, value in zip(READ, values, strict=True)}
         if empty:
             wrong.append(f"{queue}: {empty} lanes are in a ring without jobs")
-        if not ledger and LEDGER_MAY_BE_ABSENT:
+        if not any(values) and LEDGER_MAY_BE_ABSENT:
             continue
-        ended = sum(ledger.get(name, 0) for name in ENDED)
-        if ledger.get("accepted", 0) != ended + queued + running:
+        if ledger["accepted"] != sum(ledger[name] for name in ENDED) + queued + running:
             wrong.append(f"{queue}: {ledger} does not add up with {queued} queued and {running} running")
-        if not queued and ledger.get("rows", 0):
-            wrong.append(f"{queue}: {ledger['rows']} rows are queued in no job")
+        if ledger["rows"] + ledger["batch_rows"] != rows:
+            wrong.append(f"{queue}: {ledger}, but {rows} rows are queued")
     return wrong
 
 

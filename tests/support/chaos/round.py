@@ -33,6 +33,8 @@ async def run_round(folder: Path, appendfsync: Appendfsync, seed: int, seconds: 
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
+            if not watching.cancelled():
+                watching.result()
             await check_all(arena, callers, book, seed)
             chronicle.note("checked")
     except BaseException as error:
