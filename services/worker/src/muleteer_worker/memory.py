@@ -4,8 +4,9 @@ What a model version takes is measured as the growth of the process's anonymous 
 ``resident - shared`` of Linux's ``/proc/self/statm``. Files that are mapped (libraries' code, artifacts that a
 framework maps instead of reading) do not count: the kernel drops and shares them as it likes.
 
-Limits of it. A batch that is predicted while a version loads counts with it, in both directions. Libraries that the
-first version of a framework imports count with that version; such a measure is marked, and the next one replaces it.
+Limits of it. A batch that is predicted while a version loads counts with it, in both directions. A framework's own
+libraries are imported before; what else a load imports, such as those of a model's own code, counts with the version
+that is the first to do so; such a measure is marked, and the next one replaces it.
 Memory of a GPU is not seen. A version that reuses memory which an earlier one has freed, but which could not be given
 back, does not make the process grow: ``muleteer_worker.budget.Account`` makes up for that. Where there is no
 ``/proc`` (macOS) nothing is measured, and the size of the artifact stands for it.

@@ -16,6 +16,7 @@ from muleteer.settings import load_settings
 from muleteer_worker.child import ChildOrders
 from muleteer_worker.lease import LeaseKeeper
 from muleteer_worker.loop import ClaimLoop
+from muleteer_worker.memory import settle
 from muleteer_worker.plan import read_left_behind
 from muleteer_worker.presence import Presence
 from muleteer_worker.residency import Residency
@@ -60,6 +61,8 @@ def run_process(orders: ChildOrders) -> int:
 
     own = consumer()
     source = CatalogSource(settings.catalog, settings.catalog_poll_seconds)
+    if settings.max_resident_bytes > 0:
+        settle()
     residency = Residency(settings.max_resident_bytes, PoolResidency(own.connection, settings.pool, orders.name))
     residents = Residents(
         source, settings.pool, settings.cache_dir, settings.threads, settings.retire_seconds, own.depth, residency

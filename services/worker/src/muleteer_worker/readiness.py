@@ -13,7 +13,7 @@ from muleteer.errors import ModelLoadError, PredictionFailedError, RepositoryErr
 from muleteer.repository.golden import difference
 from muleteer.repository.manifest import Manifest, read_manifest
 from muleteer.repository.store import evict_version, fetch_version, verify_checksums
-from muleteer_worker.frameworks import Adapter, make_adapter
+from muleteer_worker.frameworks import Adapter, import_libraries, make_adapter
 from muleteer_worker.frameworks.libraries import check_libraries
 from muleteer_worker.memory import Growth, Measure
 
@@ -69,7 +69,8 @@ def prepare(
         )
     check_libraries(manifest)
     adapter = make_adapter(folder, manifest, allow_unsafe)
-    measure = Measure(tidy=tidy)  # the adapter's framework is imported by now
+    import_libraries(manifest)
+    measure = Measure(tidy=tidy)
     _load(adapter, manifest)
     loaded = LoadedVersion(model, version, manifest, adapter, 0.0)
     try:

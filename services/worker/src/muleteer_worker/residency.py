@@ -18,7 +18,7 @@ from muleteer.queue.residency import Demand, LoadNote, Look, PoolResidency
 from muleteer.repository.location import local_folder
 from muleteer.repository.store import fetch_version
 from muleteer_worker.budget import Account, Choice, Held, Wish, decide, is_ours, patience
-from muleteer_worker.memory import anonymous_bytes, give_back, settle
+from muleteer_worker.memory import anonymous_bytes, give_back
 from muleteer_worker.plan import Plan
 from muleteer_worker.readiness import LoadedVersion
 from muleteer_worker.version import Resident
@@ -75,8 +75,6 @@ class Residency:
         self._shrunk: deque[tuple[int, int | None, bool]] = deque()
         self._looked_at = 0.0
         RESIDENT_BYTES_LIMIT.set(limit)
-        if limit > 0:
-            settle()
 
     def is_lazy(self, plan: Plan) -> bool:
         """Tell whether a version is loaded only when it is asked for."""

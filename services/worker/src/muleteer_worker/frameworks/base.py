@@ -1,5 +1,6 @@
 """What every framework's adapter can do, and which adapter serves a manifest."""
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -12,6 +13,8 @@ _ADAPTERS = {
     "mlflow": "muleteer_worker.frameworks.mlflow:MlflowAdapter",
     "python": "muleteer_worker.frameworks.python:PythonAdapter",
 }
+
+_LIBRARIES = {"sklearn": "sklearn", "onnx": "onnxruntime", "mlflow": "mlflow.pyfunc"}
 
 
 class Adapter(Protocol):
@@ -40,3 +43,16 @@ def make_adapter(folder: Path, manifest: Manifest, allow_unsafe: frozenset[str] 
     # A framework's module is imported when it is first needed: a pool of one framework pays for no other.
     adapter_class = getattr(importlib.import_module(module), name)
     return cast("Adapter", adapter_class(folder, manifest, allow_unsafe))
+
+
+def import_libraries(manifest: Manifest) -> None:
+    """Import what a framework is made of: large, and not part of any one version.
+
+    What is missing is left to the adapter, which says so when it loads.
+    """
+    names = [_LIBRARIES.get(manifest.framework, "")]
+    if manifest.artifact.endswith(".skops"):
+        names.append("skops.io")
+    for name in filter(None, names):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
