@@ -24,7 +24,7 @@ EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' 
 TESTS ?= tests/unit tests/chart tests/skaffold tests/integration tests/dashboards tests/images
 
 .DEFAULT_GOAL := help
-.PHONY: help sync kube-tools models demo test lint format bench bench-durability e2e dashboards chart-docs clean
+.PHONY: help sync kube-tools models demo test lint format bench bench-durability bench-peers e2e dashboards chart-docs clean
 
 help: ## Show what there is to make
 	@echo "make demo             train four models, serve them on http://localhost:$(PORT), show requests and answers"
@@ -34,6 +34,7 @@ help: ## Show what there is to make
 	@echo "make format           let ruff rewrite what it can"
 	@echo "make bench            measure speed and durability into benchmarks/results/ (ROUNDS=5 SECONDS=6)"
 	@echo "make bench-durability only the durability"
+	@echo "make bench-peers      measure Muleteer beside Ray Serve, MLServer, BentoML, LitServe, FastAPI and stock RQ (PEERS='--help')"
 	@echo "make sync             only set up .venv"
 	@echo "make kube-tools       fetch helm, kubectl and checkov for the chart's tests"
 	@echo "make e2e              install the chart on the cluster that KUBECONFIG names, and test it there"
@@ -118,6 +119,10 @@ bench: $(TRAIN_STAMP)
 
 bench-durability: $(TRAIN_STAMP)
 	@$(BIN)/python -m benchmarks durability
+
+# PEERS takes options: rounds, seconds, subjects, models, connections; see --help.
+bench-peers: $(TRAIN_STAMP)
+	@$(BIN)/python -m benchmarks.peers $(PEERS)
 
 clean:
 	rm -rf $(STATE) .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
