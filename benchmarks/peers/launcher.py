@@ -63,7 +63,7 @@ def kill_below_once(pid: int) -> None:
 
 def reap() -> set[int]:
     """Collect the children that have ended."""
-    ended = set()
+    ended: set[int] = set()
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)

@@ -19,7 +19,7 @@ class Model:
     def __init__(self) -> None:
         self._served = Served()
 
-    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=60_000, route="/predict")
+    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=60_000, route="/predict")  # type: ignore[untyped-decorator]  # - not typed here
     async def predict(self, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the predictions of a batch. ``async``: on the event loop, without a hop to a thread and back."""
         return self._served.predict(instances)

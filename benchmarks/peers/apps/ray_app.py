@@ -23,7 +23,7 @@ class Model:
     def __init__(self) -> None:
         self._served = Served()
 
-    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.002)
+    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]  # - as Ray is, here
     async def predict(self, instances: list[dict[str, Any]]) -> list[Any]:
         """Return the predictions of a batch."""
         return self._served.predict(instances)
@@ -45,7 +45,8 @@ async def main() -> None:
         object_store_memory=100_000_000,
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port(), "location": "HeadOnly"})
-    serve.run(Model.bind(), route_prefix="/predict", logging_config={"enable_access_log": False})
+    application = Model.bind()  # type: ignore[attr-defined]  # - the decorator makes it a Deployment
+    serve.run(application, route_prefix="/predict", logging_config={"enable_access_log": False})
     await asyncio.Event().wait()
 
 
