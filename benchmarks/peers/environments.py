@@ -46,7 +46,19 @@ def _make(name: str, requirements: Path, folder: Path) -> None:
         raise PeerUnavailableError("uv is not there to install it: make sync")
     _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
     python = str(folder / "bin" / "python")
-    install = [uv, "pip", "install", *quiet, "--python", python, "--require-hashes", "-r", str(requirements)]
+    # Compiled once, not at every start where Python may not write bytecode.
+    install = [
+        uv,
+        "pip",
+        "install",
+        "--compile-bytecode",
+        *quiet,
+        "--python",
+        python,
+        "--require-hashes",
+        "-r",
+        str(requirements),
+    ]
     try:
         _run(install)
     except PeerUnavailableError:

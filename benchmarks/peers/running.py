@@ -27,7 +27,7 @@ from benchmarks.peers.wire import decode, encode, expected
 from benchmarks.subjects import ONE_THREAD
 from muleteer.embedded import free_port
 
-START_SECONDS = 120.0
+START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 CHECKED = 64
 """Answers compared with the model's own before the load, all asked for at the same time, so that batches form."""
