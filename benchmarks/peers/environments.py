@@ -1,19 +1,22 @@
 """Virtual environments below ``.muleteer/peers``: one for each peer, made by uv from its pinned requirements."""
 
+import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
-from benchmarks.cases import STATE
+from benchmarks.cases import ROOT, STATE
 
 PEERS = STATE / "peers"
 REQUIREMENTS = Path(__file__).with_name("requirements")
 UV = STATE / "tools" / "bin" / "uv"
 INSTALL_SECONDS = 900
+SOURCES = tuple(ROOT / path for path in ("benchmarks", "libs/muleteer/src", "services"))
 
 
 class PeerUnavailableError(Exception):
@@ -26,6 +29,7 @@ def ensure_environment(name: str) -> Path:
     ``name`` is empty for the project's own. Raises PeerUnavailableError when it cannot be made.
     """
     if not name:
+        _compile_own()
         return Path(sys.executable).parent
     requirements, folder = REQUIREMENTS / f"{name}.txt", PEERS / name
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
@@ -34,6 +38,14 @@ def ensure_environment(name: str) -> Path:
         _make(name, requirements, folder)
         stamp.write_text(wanted)
     return folder / "bin"
+
+
+@functools.cache
+def _compile_own() -> None:
+    """Compile the project's own environment, as those of the peers are: else each start of ours would do it again."""
+    command = [sys.executable, "-m", "compileall", "-q", sysconfig.get_path("purelib"), *map(str, SOURCES)]
+    # Some libraries ship files of other Python versions, which make it fail; all others are compiled all the same.
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _make(name: str, requirements: Path, folder: Path) -> None:

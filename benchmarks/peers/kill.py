@@ -41,6 +41,8 @@ class KillResult:
     """Requests that were not answered with success, by how they ended."""
     recovered_seconds: float | None
     """From the kill until at least ``BACK`` of the throughput is there to stay; None: not within the time."""
+    half_seconds: list[float]
+    """Requests/s in each half second from the kill on."""
 
     @property
     def failures(self) -> int:
@@ -84,6 +86,10 @@ async def _kill_under_load(system: Running) -> KillResult:
         rate_before=_rate(account.answered, killed - BASE_SECONDS, killed),
         failed=account.failed,
         recovered_seconds=recovery(account.answered, killed, killed + AFTER_SECONDS),
+        half_seconds=[
+            _rate(account.answered, killed + step / 2, killed + (step + 1) / 2)
+            for step in range(int(2 * AFTER_SECONDS))
+        ],
     )
 
 

@@ -22,7 +22,7 @@ from benchmarks.cases import ROOT
 from benchmarks.peers.environments import PeerUnavailableError, ensure_environment
 from benchmarks.peers.models_served import Exchange, PeerModel
 from benchmarks.peers.subjects import MULETEER, Start, Subject
-from benchmarks.peers.tree import ProcessTree
+from benchmarks.peers.tree import ProcessTree, command_line
 from benchmarks.peers.wire import decode, encode, expected
 from benchmarks.subjects import ONE_THREAD
 from muleteer.embedded import free_port
@@ -54,7 +54,7 @@ class Running:
         """Return the processes that hold the model."""
         living = self.tree.members()
         if self.subject.name == MULETEER:
-            return [process.pid for process in living if "muleteer_worker.child" in " ".join(process.cmdline())]
+            return [process.pid for process in living if "muleteer_worker.child" in command_line(process)]
         return [process.pid for process in living if (self.ready / str(process.pid)).exists()]
 
     def calls_and_rows(self) -> tuple[float, float]:

@@ -44,6 +44,14 @@ class ProcessTree:
         return total / MIB
 
 
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process's command; empty when it has just ended."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
 def parse_pss(rollup: str) -> int:
     """Return the bytes that the line ``Pss`` of a ``smaps_rollup`` names; 0 when there is none."""
     for line in rollup.splitlines():

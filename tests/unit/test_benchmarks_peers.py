@@ -59,7 +59,7 @@ def whole_results() -> Results:
                 rate = 100.0 if count == 1 and ours else 2000.0 if ours else 1000.0
                 cost = {"rate": rate, "cpu": 0.1 if ours else 0.2, "memory": 300.0 if ours else 1500.0}
                 found.figures.append(figures(subject.name, model.name, count, **cost))
-    found.kills = [KillResult("text", one.name, 900.0, {}, 0.4) for one in SUBJECTS]
+    found.kills = [KillResult("text", one.name, 900.0, {}, 0.4, [900.0]) for one in SUBJECTS]
     found.memory = [MemoryResult("text", "muleteer", [280.0, *[300.0] * 10])]
     return found
 
@@ -159,7 +159,7 @@ def test_each_target_is_missed_by_figures_that_miss_it() -> None:
         for one in results.figures
     ]
     results.memory = [MemoryResult("text", "muleteer", [280.0, 300.0, *[330.0] * 9])]
-    results.kills = [KillResult("text", "muleteer", 900.0, {"status 502": 1}, 0.4)]
+    results.kills = [KillResult("text", "muleteer", 900.0, {"status 502": 1}, 0.4, [900.0])]
     assert [target.what for target in targets(results) if target.held is not False] == []
 
 
