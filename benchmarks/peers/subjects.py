@@ -148,8 +148,8 @@ SUBJECTS = (
     ),
     Subject(
         "ray-proxy",
-        "Ray Serve 2.60, default Python proxy",
-        "the same application without those settings",
+        "Ray Serve 2.60, default proxy",
+        "the same application without those settings: its Python proxy",
         _module("ray_app"),
         environment="ray",
         worker_word="one of 2 replicas",
@@ -167,10 +167,10 @@ SUBJECTS = (
     Subject(
         "litserve",
         "LitServe 0.2",
-        "batch of 64, zmq (`fast_queue`), `restart_workers`",
+        "batch of 64 within 10 ms, zmq (`fast_queue`), 1 inference worker, 2 HTTP servers, `restart_workers`",
         _module("litserve_app"),
         environment="litserve",
-        variables={"BENCH_WORKERS": "1", "BENCH_SERVERS": "1", "BENCH_BATCH_TIMEOUT": "0.002"},
+        variables={"BENCH_WORKERS": "1", "BENCH_SERVERS": "2", "BENCH_BATCH_TIMEOUT": "0.01"},
         worker_word="inference worker",
     ),
     Subject(

@@ -42,6 +42,10 @@ def missing(results: Results) -> list[str]:
         lacking = [str(one) for one in wanted if one not in speed.get(key, [])]
         if lacking and speed:
             sentences.append(f"Not measured for speed: {word} {', '.join(lacking)}.")
+    killed = results.about.get("kill", {}).get("subjects", [])
+    lacking = [subject.name for subject in SUBJECTS if subject.name not in killed]
+    if lacking and killed:
+        sentences.append(f"Not measured for the kill: systems {', '.join(lacking)}.")
     for section, word in (("speed", "The speed"), ("kill", "The kill"), ("memory", "Memory over time")):
         about = results.about.get(section)
         if about is None:
