@@ -24,7 +24,7 @@ EXAMPLE_FILES := $(shell find examples -type f \( -name '*.py' -o -name '*.txt' 
 TESTS ?= tests/unit tests/chart tests/skaffold tests/integration tests/dashboards tests/images tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help sync kube-tools models demo test lint format bench bench-durability bench-ceiling simulate chaos e2e \
+.PHONY: help sync kube-tools models demo test lint format bench bench-durability bench-peers bench-ceiling simulate chaos e2e \
   dashboards chart-docs clean
 
 help: ## Show what there is to make
@@ -38,6 +38,7 @@ help: ## Show what there is to make
 	@echo "make chaos            five minutes of faults of every kind (MINUTES=60 for longer, SEED=7 for one seed)"
 	@echo "make bench-ceiling    measure what one Redis carries (4 minutes)"
 	@echo "make simulate         simulate an autoscaled pool (OPTIONS='--help' for all; VALIDATE=1: next to a real run)"
+	@echo "make bench-peers      measure Muleteer beside Ray Serve, MLServer, BentoML, LitServe, FastAPI and stock RQ (PEERS='--help')"
 	@echo "make sync             only set up .venv"
 	@echo "make kube-tools       fetch helm, kubectl and checkov for the chart's tests"
 	@echo "make e2e              install the chart on the cluster that KUBECONFIG names, and test it there"
@@ -134,6 +135,9 @@ bench-ceiling: $(SYNC_STAMP)
 
 simulate: $(SYNC_STAMP)
 	@$(BIN)/python -m benchmarks.simulate $(if $(VALIDATE),--validate) $(OPTIONS)
+# PEERS takes options: rounds, seconds, subjects, models, connections; see --help.
+bench-peers: $(TRAIN_STAMP)
+	@$(BIN)/python -m benchmarks.peers $(PEERS)
 
 clean:
 	rm -rf $(STATE) .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

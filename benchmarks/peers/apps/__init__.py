@@ -1,0 +1,1 @@
+"""What runs in each system's own environment: the same model behind its front."""
