@@ -60,7 +60,9 @@ class QueueLoad:
         """Instances that callers of this gateway wait for, by client."""
         self._outstanding = 0
         self._others = 0.0
-        self._interactive = self._batch = 0.0
+        """Instances that other gateways' callers wait for, as far as is known."""
+        self._batch = 0.0
+        """Instances of the batch class."""
         self._at = 0.0
         self._batch_rows = 1
         self._batch_seconds = 0.0
@@ -75,7 +77,7 @@ class QueueLoad:
         queued_rows = state.rows + state.batch_rows
         if state.queued and queued_rows:
             self.rows_a_job = queued_rows / state.queued
-        self._interactive, self._batch, self._at = float(state.rows), float(state.batch_rows), now
+        self._batch, self._at = float(state.batch_rows), now
         self._others = max(0.0, state.rows + self.running_rows - self._outstanding)
         if state.cost is not None:
             self._batch_rows = state.cost.rows_within(service.target_seconds, service.max_rows)
@@ -104,8 +106,6 @@ class QueueLoad:
 
     def enter(self, client: str, rows: int) -> None:
         """Note that instances were enqueued whose caller waits."""
-        self._drain(self._clock())
-        self._interactive += rows
         self._outstanding += rows
         self.outstanding[client] = self.outstanding.get(client, 0) + rows
 
@@ -120,7 +120,7 @@ class QueueLoad:
 
     def enter_batch(self, rows: int) -> None:
         """Note that instances were enqueued that nobody waits for, or (below 0) that they were not after all."""
-        self._drain(self._clock())
+        self._drain()
         self._batch = max(0.0, self._batch + rows)
 
     def wait_seconds(self, rows: int, client: str = "", *, interactive: bool = True) -> float | None:
@@ -128,21 +128,26 @@ class QueueLoad:
         cost, workers = self.state.cost, self.service.workers
         if cost is None or not workers:
             return None
-        self._drain(self._clock())
-        ahead = min(self._interactive, self._others + self._outstanding)
+        if self._others or self._batch:
+            self._drain()
+        ahead = self._others + self._outstanding
         if interactive:
-            # Lanes are served in turn: nobody waits for more than as much of each other client as of itself.
-            ahead = min(ahead, (self.outstanding.get(client, 0) + rows) * max(1, len(self.outstanding)) + self._others)
+            clients = len(self.outstanding) + (client not in self.outstanding)
+            if clients > 1:
+                # Lanes are served in turn: nobody waits for more than as much of each other client as of itself.
+                ahead = min(ahead, (self.outstanding.get(client, 0) + rows) * clients + self._others)
             if self._batch > 0:
                 ahead += min(self._batch, ahead * self.service.batch_share / (1 - self.service.batch_share))
         else:
             ahead += self._batch
+        if not ahead and not self._elsewhere:
+            return 0.0
+        # What is in workers' hands is half done on average.
+        ahead -= min(ahead, self.running_rows) / 2
         seconds = cost.seconds(ahead, self._batch_rows)
-        batches = ahead / self._batch_rows + 1
-        seconds += min(self._elsewhere, batches * self._elsewhere_batch)
-        busy = self.state.running > 0 and (ahead > 0 or self.running_rows >= workers)
-        # Whoever finds all workers at work waits for half a batch of theirs on average.
-        return seconds / workers + (self._batch_seconds_of(self.running_rows / workers) / 2 if busy else 0.0)
+        if self._elsewhere:
+            seconds += min(self._elsewhere, (ahead / self._batch_rows + 1) * self._elsewhere_batch)
+        return seconds / workers
 
     def seconds_to_end(self, rows: int, wait: float) -> float:
         """Predict when instances are done that wait for so many seconds, in seconds from now."""
@@ -164,20 +169,17 @@ class QueueLoad:
         cost, workers = self.state.cost, self.service.workers
         return None if cost is None or not workers else cost.seconds(rows, self._batch_rows) / workers
 
-    def _batch_seconds_of(self, rows: float) -> float:
-        cost = self.state.cost
-        return cost.seconds(min(rows, self._batch_rows), self._batch_rows) if cost is not None else 0.0
-
-    def _drain(self, now: float) -> None:
+    def _drain(self) -> None:
         """Let what must be through by now leave."""
+        now = self._clock()
         passed, self._at = now - self._at, now
-        if not self._batch_seconds or not self._interactive + self._batch:
+        if not self._batch_seconds:
             return
         drained = passed * self.service.workers * self._batch_rows / self._batch_seconds
         share = self.service.batch_share if self._batch > 0 else 0.0
-        interactive = min(self._interactive, drained * (1 - share))
-        self._interactive -= interactive
-        self._batch = max(0.0, self._batch - (drained - interactive))
+        others = min(self._others, drained * (1 - share))
+        self._others -= others
+        self._batch = max(0.0, self._batch - (drained - others))
 
 
 class Load:
