@@ -86,5 +86,8 @@ class ContainerService(Service):
     def kill(self) -> None:
         """End the container at once."""
         assert self.process is not None
-        self.process.kill()  # --kill-child: its process 1 dies with it, and all others with that one
+        # All others die with process 1. --kill-child cannot: Linux forgets that wish when a process changes its user.
+        for first in psutil.Process(self.pid).children() if self.process.poll() is None else ():
+            first.kill()
+        self.process.kill()
         self.process.wait(10)

@@ -11,7 +11,8 @@ from support.chaos.model import FAILURE_TTL, RESULT_TTL
 
 FOREVER = -1
 REPLIES_TTL = 60
-STATS_TTL = 604_800
+COST_TTL = 2_592_000
+WISH_TTL = 600
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ ALLOWED = (
     Allowed(r"muleteer:idempotency:[0-9a-f]{64}", RESULT_TTL),
     # One for each queue: registries, whose entries have a time of their own (see _stale_entries), and totals.
     Allowed(r"rq:(finished|failed|canceled):[^:]+", FOREVER),
-    Allowed(r"muleteer:stats:[^:]+", STATS_TTL),
-    Allowed(r"muleteer:(ledger|cost):[^:]+", FOREVER),
+    Allowed(r"muleteer:ledger:[^:]+", FOREVER),
+    Allowed(r"muleteer:cost:[^:]+", COST_TTL),
     # One for each gateway, pool or model, or one at all.
     Allowed(r"muleteer:replies:[0-9a-f]+", REPLIES_TTL),
     Allowed(r"muleteer:workers:[^:]+", FOREVER),
     Allowed(r"muleteer:bell:[^:]+", FOREVER),
-    Allowed(r"muleteer:wanted:[^:]+", FOREVER),
+    Allowed(r"muleteer:wanted:[^:]+", WISH_TTL),
     Allowed(r"muleteer:versions:[^:]+", FOREVER),
     Allowed(r"rq:queues", FOREVER),
 )

@@ -7,9 +7,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.chaos.model import NAME, VERSIONS
 
-LEDGER_MAY_BE_ABSENT = True
-"""Until every part keeps the ledger: then this goes, and with it the lines that ask for it."""
-
 METRIC = "muleteer_jobs_accounted_total"
 ENDED = ("finished", "failed", "canceled", "expired")
 READ = ("accepted", *ENDED, "rows", "batch_rows")
@@ -59,8 +56,6 @@ def off_balance(connection: redis.Redis) -> list[str]:
         ledger = {name: int(value or 0) for name, value in zip(READ, values, strict=True)}
         if empty:
             wrong.append(f"{queue}: {empty} lanes are in a ring without jobs")
-        if not any(values) and LEDGER_MAY_BE_ABSENT:
-            continue
         if ledger["accepted"] != sum(ledger[name] for name in ENDED) + queued + running:
             wrong.append(f"{queue}: {ledger} does not add up with {queued} queued and {running} running")
         if ledger["rows"] + ledger["batch_rows"] != rows:
@@ -81,8 +76,6 @@ def accounts(metrics: str) -> dict[str, Counter[str]]:
 def misaccounted(metrics: str, seen: dict[str, Counter[str]]) -> list[str]:
     """Return what is wrong in a gateway's accounts once all is quiet; ``seen`` is what callers know of, at least."""
     found = accounts(metrics)
-    if not found and LEDGER_MAY_BE_ABSENT:
-        return []
     wrong = []
     for version in sorted({*found, *seen}):
         account = found.get(version, Counter())
