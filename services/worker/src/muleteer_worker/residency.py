@@ -133,7 +133,7 @@ class Residency:
         """
         if self._pool is None:
             return
-        if woken:
+        if woken and not versions.in_hand:
             time.sleep(max(0.0, self._looked_at + LOOK_SECONDS - time.monotonic()))
         now = self._looked_at = time.monotonic()
         self._tell(self._pool)
