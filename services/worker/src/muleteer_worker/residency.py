@@ -290,5 +290,8 @@ def fetched_bytes(uri: str, cache_dir: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files in a folder; 0 when it is not there."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the size of all files in a folder; 0 when it cannot be read, which its load will say more about."""
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except OSError:
+        return 0
