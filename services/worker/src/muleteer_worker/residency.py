@@ -133,7 +133,7 @@ class Residency:
         """
         if self._pool is None:
             return
-        if woken:
+        if woken and not versions.in_hand:
             time.sleep(max(0.0, self._looked_at + LOOK_SECONDS - time.monotonic()))
         now = self._looked_at = time.monotonic()
         self._tell(self._pool)
@@ -290,5 +290,8 @@ def fetched_bytes(uri: str, cache_dir: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files in a folder; 0 when it is not there."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the size of all files in a folder; 0 when it cannot be read, which its load will say more about."""
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except OSError:
+        return 0
