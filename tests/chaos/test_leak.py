@@ -82,7 +82,7 @@ def _job(number: int) -> NewJob:
         case 3:
             return new_job(input=b'["fail"]', **soon)
         case 4:
-            return new_job(wait_limit=0.0, **soon)
+            return new_job(wait_limit=-6.0, **soon)
         case 5:
             return new_job(kept=True, idempotency_key=f"key-{number}", digest="d", **soon)
     return new_job(**soon)
