@@ -172,6 +172,9 @@ def staged(folder: Path) -> Iterator[Scene]:
         with Prometheus(folder, targets, CHART / "alerts" / "rules.yaml") as prometheus:
             system.wait_ready(but=frozenset({"parked"}))
             wait_until(prometheus.all_up, 30, "every pod scraped")
+            for gateway in system.gateways:
+                answer = httpx.post(f"{gateway.url}/v1/models/broken:predict", json={"instances": [{"text": "hello"}]})
+                assert answer.status_code == 503
             with MixedLoad(system.url):
                 first = 'muleteer_jobs_redelivered_total{model="judge", version="1"} == 0'
                 wait_until(lambda: prometheus.query(first), 30, "a counter is scraped before it grows")

@@ -22,7 +22,9 @@ class Service:
     def __init__(self, module: str, port: int, log: Path, env: dict[str, str]) -> None:
         self.module, self.port, self.log = module, port, log
         self.url = f"http://127.0.0.1:{port}"
-        self._env = {k: v for k, v in os.environ.items() if not k.startswith("MULETEER_")} | env
+        outside = {k: v for k, v in os.environ.items() if not k.startswith("MULETEER_")}
+        # What a killed process leaves behind goes with the test.
+        self._env = outside | {"TMPDIR": str(log.parent)} | env
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
