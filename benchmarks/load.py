@@ -17,13 +17,23 @@ class LoadResult:
     """What wrk saw."""
 
     requests: int
+    """Answered with success."""
     seconds: float
     p50_milliseconds: float
     p99_milliseconds: float
+    bad_statuses: int
+    """Answered with an error."""
+    broken: int
+    """Not answered at all."""
+
+    @property
+    def errors(self) -> int:
+        """Requests without a good answer."""
+        return self.bad_statuses + self.broken
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Successful requests a second."""
         return self.requests / self.seconds
 
 
@@ -39,17 +49,36 @@ def wrk_command(url: str, connections: int, seconds: float, *arguments: Path) ->
     return ["wrk", *options, "-s", str(SCRIPT), url, "--", *map(str, arguments)]
 
 
+def run_load(url: str, bodies: Path, connections: int, seconds: float) -> LoadResult:
+    """Load ``url`` for a time; errors are figures. Raises BenchmarkError when wrk itself fails."""
+    ended = subprocess.run(wrk_command(url, connections, seconds, bodies), capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise BenchmarkError(f"wrk failed: {(ended.stderr or ended.stdout).strip()[-500:]}")
+    return parse_load(ended.stdout)
+
+
 def run_wrk(url: str, bodies: Path, connections: int, seconds: float) -> LoadResult:
     """Load ``url`` for a time. Raises BenchmarkError when any request was not answered with success."""
-    command = wrk_command(url, connections, seconds, bodies)
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    line = next((line for line in ended.stdout.splitlines() if line.startswith("{")), None)
-    if ended.returncode != 0 or line is None:
-        raise BenchmarkError(f"wrk failed: {(ended.stderr or ended.stdout).strip()[-500:]}")
-    figures = json.loads(line)
-    if figures["bad_statuses"] or figures["broken"] or not figures["requests"]:
+    found = run_load(url, bodies, connections, seconds)
+    if found.errors or not found.requests:
         raise BenchmarkError(
-            f"{url}: of {figures['requests']} requests {figures['bad_statuses']} were answered with an error and "
-            f"{figures['broken']} not at all"
+            f"{url}: of {found.requests + found.bad_statuses} requests {found.bad_statuses} were answered with an "
+            f"error and {found.broken} not at all"
         )
-    return LoadResult(figures["requests"], figures["microseconds"] / 1e6, figures["p50"] / 1000, figures["p99"] / 1000)
+    return found
+
+
+def parse_load(output: str) -> LoadResult:
+    """Return the figures of the line that ``load.lua`` prints. Raises BenchmarkError when there is none."""
+    line = next((line for line in output.splitlines() if line.startswith("{")), None)
+    if line is None:
+        raise BenchmarkError(f"wrk printed no figures: {output.strip()[-500:]}")
+    figures = json.loads(line)
+    return LoadResult(
+        requests=figures["requests"] - figures["bad_statuses"],
+        seconds=figures["microseconds"] / 1e6,
+        p50_milliseconds=figures["p50"] / 1000,
+        p99_milliseconds=figures["p99"] / 1000,
+        bad_statuses=figures["bad_statuses"],
+        broken=figures["broken"],
+    )

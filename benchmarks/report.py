@@ -84,6 +84,7 @@ def describe_machine() -> dict[str, Any]:
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},

@@ -14,6 +14,7 @@ from benchmarks.peers.plot import svg
 from benchmarks.peers.run import Orders, run_kill, run_memory, run_speed
 from benchmarks.peers.subjects import SUBJECTS, find_subject
 from benchmarks.peers.tables import ALL_CONNECTIONS, markdown
+from benchmarks.report import RESULTS
 from benchmarks.workload import ensure_models
 from muleteer.errors import MuleteerError
 
@@ -21,7 +22,7 @@ from muleteer.errors import MuleteerError
 def main() -> int:
     """Run what the command line asks for; returns the exit code. A missed target is a figure, not an error."""
     arguments = _parser().parse_args()
-    path = store.RESULTS / f"{arguments.name}.json"
+    path = RESULTS / f"{arguments.name}.json"
     results = store.load(path)
     try:
         if not arguments.report:

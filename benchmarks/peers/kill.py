@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.cases import BenchmarkError
+from benchmarks.load import run_load
 from benchmarks.peers.environments import PeerUnavailableError
-from benchmarks.peers.load import run_load
 from benchmarks.peers.measure import WARM_UP_SECONDS
 from benchmarks.peers.models_served import Exchange, PeerModel
 from benchmarks.peers.running import Running, running

@@ -1,9 +1,6 @@
 """What has been measured, in one JSON file with a section a kind, each with the settings and the day it is from."""
 
-import datetime as dt
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,7 @@ import orjson
 from benchmarks.peers.kill import KillResult
 from benchmarks.peers.measure import Figures
 from benchmarks.peers.memory import MemoryResult
-
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+from benchmarks.report import describe_machine
 
 
 @dataclass(slots=True)
@@ -65,22 +61,3 @@ def load(path: Path) -> Results:
         reasons=stored["reasons"],
         about=stored["about"],
     )
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return what the figures depend on besides the code; nothing that names the machine."""
-    return {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines: Sequence[str] = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -9,11 +9,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks.cases import BenchmarkError
+from benchmarks.load import parse_load
 from benchmarks.peers import environments
 from benchmarks.peers import results as store
 from benchmarks.peers.environments import PeerUnavailableError, ensure_environment
 from benchmarks.peers.kill import AFTER_SECONDS, BASE_SECONDS, KillResult, recovery
-from benchmarks.peers.load import parse_load
 from benchmarks.peers.measure import Figures
 from benchmarks.peers.memory import MemoryResult
 from benchmarks.peers.models_served import FOREST_MODEL, PEER_MODELS
@@ -26,6 +26,7 @@ from benchmarks.peers.summary import best_peer, losses, medians, targets
 from benchmarks.peers.tables import ALL_CONNECTIONS, markdown, missing
 from benchmarks.peers.tree import parse_pss
 from benchmarks.peers.wire import decode, encode, expected
+from benchmarks.report import describe_machine
 
 RIDE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 4.5}
 
@@ -46,7 +47,7 @@ def about(**more: object) -> dict[str, object]:
         "seed": 7,
         "complete": True,
     }
-    return {**whole, **store.describe_machine(), **more}
+    return {**whole, **describe_machine(), **more}
 
 
 def whole_results() -> Results:

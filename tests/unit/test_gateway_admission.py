@@ -10,10 +10,9 @@ from muleteer.queue.cost import Cost
 from muleteer.queue.jobs import QueueState
 from muleteer.queue.producer import ClientLimits, NewJob, Refusal
 from muleteer_gateway.admission import Admission
-from muleteer_gateway.core import seconds_to_load
 from muleteer_gateway.load import Load, Service
 from muleteer_gateway.prefer import SYNC, Preference
-from muleteer_gateway.served import ServedVersion
+from muleteer_gateway.served import ServedModel, ServedVersion
 from support.producing import QUEUE, new_job
 
 ASYNC = Preference("async")
@@ -120,8 +119,15 @@ def test_what_redis_refuses_is_explained(refusal: Refusal, status: int, reason: 
 
 
 def test_a_load_that_is_under_way_counts_for_what_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("muleteer_gateway.core.time.time", lambda: 1000.0)
-    assert seconds_to_load([{"state": "cold"}], 8.0) == 8.0
-    assert seconds_to_load([{"state": "cold"}, {"state": "loading", "at": 995.0}], 8.0) == 3.0
-    assert seconds_to_load([{"state": "loading", "at": 900.0}], 8.0) == pytest.approx(0.1)
-    assert seconds_to_load([{"state": "failed"}], 8.0) == 0
+    monkeypatch.setattr("muleteer_gateway.served.time.time", lambda: 1000.0)
+
+    def seconds(*reports: dict[str, Any]) -> float:
+        model = ServedModel("m", served().entry, {"1": served()})
+        model.take_reports({"1": list(reports)})
+        return model.seconds_to_load("1", 8.0)
+
+    assert seconds({"state": "cold"}) == 8.0
+    assert seconds({"state": "cold"}, {"state": "loading", "at": 995.0}) == 3.0
+    assert seconds({"state": "loading", "at": 900.0}) == pytest.approx(0.1)
+    assert seconds({"state": "failed"}) == 0
+    assert seconds({"state": "ready"}, {"state": "cold"}) == 0

@@ -14,6 +14,20 @@ from muleteer_worker.resident import Residents
 from support.models import ECHO, write_catalog, write_version
 from support.waiting import wait_until
 
+HELD_UP = """
+    import time
+    from pathlib import Path
+
+    class Model:
+        def load(self, context):
+            while not Path(context.manifest.parameters["until"]).exists():
+                time.sleep(0.01)
+
+        def predict(self, instances):
+            return instances
+"""
+"""Loads as long as the test likes."""
+
 
 class World:
     """A catalog, its repository, and the residents that follow it."""
@@ -24,8 +38,8 @@ class World:
         self.made: Residents | None = None
         self.residency: Residency | None = None
 
-    def version(self, version: str, code: str = ECHO, repository: str = "models") -> Path:
-        return write_version(self.folder / repository, "m", version, code)
+    def version(self, version: str, code: str = ECHO, repository: str = "models", **manifest: Any) -> Path:
+        return write_version(self.folder / repository, "m", version, code, **manifest)
 
     def catalog(self, *versions: str, **entry: Any) -> None:
         models: dict[str, Any] = {}
@@ -227,12 +241,15 @@ def test_changes_are_told(world: World) -> None:
 
 def test_under_a_budget_only_pinned_versions_are_loaded_at_the_start(world: World) -> None:
     world.residency = Residency(1_000_000)
-    world.version("1")
+    world.version("1", HELD_UP, parameters={"until": str(world.folder / "go")})
     world.catalog("1")
     assert world.states() == {"1": "cold"}
     assert world.residents.missing() == ""
     assert world.residents.cold
     world.catalog("1", pinned=True)
+    world.wait(v1="loading")
+    assert world.residents.missing() == "loading m 1"
+    (world.folder / "go").touch()
     world.wait(v1="ready")
     assert not world.residents.cold
 
@@ -245,8 +262,7 @@ def test_a_version_that_goes_to_make_room_can_be_loaded_again(world: World) -> N
         world.residents.load("m.1")
         world.wait(v1="ready")
         assert world.predict("1") == {"echo": "a"}
-        (report,) = world.residents.reports
-        assert report.load_seconds is not None
+        assert world.residents.residents["m.1"].load_seconds is not None
         world.residents.evict("m.1")
         world.wait(v1="cold")
         assert world.residents.specs == ()

@@ -6,7 +6,6 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -29,8 +28,6 @@ from muleteer_gateway.submission import Submissions
 
 logger = logging.getLogger(__name__)
 
-MOMENT = 0.1
-"""What a load that should be over by now is taken to need yet, in seconds."""
 SERVER_SECONDS = 5.0
 """How often Redis is asked for its own figures."""
 
@@ -176,17 +173,15 @@ class Gateway:
         self, served: ServedVersion, state: QueueState | None, workers: Mapping[str, Sequence[str]]
     ) -> Service:
         model, entry = self.models.models[served.model], served.entry
-        reports = model.reports.get(served.version, ())
-        ready = sum(1 for report in reports if report.get("state") == "ready")
         load_seconds = state.load_seconds if state is not None else None
         return Service(
             served.queue,
             entry.pool,
-            ready or len(workers.get(entry.pool, ())),
+            model.ready_workers(served.version) or len(workers.get(entry.pool, ())),
             entry.batching.max_rows,
             entry.batching.target_batch_seconds,
             entry.batching.batch_share,
-            0.0 if ready or load_seconds is None else seconds_to_load(reports, load_seconds),
+            model.seconds_to_load(served.version, load_seconds) if load_seconds is not None else 0.0,
         )
 
     async def _look_at_server(self) -> None:
@@ -203,18 +198,6 @@ class Gateway:
             self._server_silent = True
         else:
             self._server_silent = False
-
-
-def seconds_to_load(reports: Sequence[Mapping[str, Any]], load_seconds: float) -> float:
-    """Return the seconds until a version that no worker has ready will be; 0 when no worker is about to load it."""
-    waits = [load_seconds for report in reports if report.get("state") == "cold"]
-    now = time.time()
-    waits += [
-        max(MOMENT, load_seconds - (now - float(report.get("at", now))))
-        for report in reports
-        if report.get("state") == "loading"
-    ]
-    return min(waits, default=0.0)
 
 
 def queues_by_pool(versions: Iterable[ServedVersion]) -> dict[str, list[str]]:

@@ -67,7 +67,7 @@ class SystemGauges:
             for version in [*model.versions, *model.retiring]:
                 states = [report.get("state") for report in model.reports.get(version, ())]
                 labels = (model.name, version)
-                ready[labels] = states.count("ready")
+                ready[labels] = model.ready_workers(version)
                 served = model.versions.get(version)
                 unread = served is not None and bool(served.problem)  # this gateway cannot ask it
                 failed[labels] = float(unread or set(states) == {"failed"})

@@ -159,10 +159,7 @@ class QueueLoad:
 
     def seconds_ahead(self, jobs: int) -> float | None:
         """Predict when a job is done that has ``jobs`` before it in its lane."""
-        cost, workers = self.state.cost, self.service.workers
-        if cost is None or not workers:
-            return None
-        return cost.seconds((jobs + 1) * self.rows_a_job, self._batch_rows) / workers
+        return self.seconds_until((jobs + 1) * self.rows_a_job)
 
     def seconds_until(self, rows: float) -> float | None:
         """Predict how long the pool takes to work off so many instances."""

@@ -79,7 +79,7 @@ def _version_status(model: ServedModel, version: str, load: Load) -> dict[str, A
             "error_message": reason,
         },
         "framework": manifest.framework if manifest else "",
-        "workers": sum(1 for report in model.reports.get(version, []) if report.get("state") == "ready"),
+        "workers": model.ready_workers(version),
         "examples": [example.model_dump() for example in manifest.examples] if manifest else [],
         "cost": _cost(load.queues.get(model.versions[version].queue)),
     }

@@ -70,7 +70,7 @@ class Predict:
                 # Who repeats a request gets its job all the same: Redis looks for that before it finds no room.
                 job.max_queue_jobs = 0
             if not job.kept:
-                scope[GONE] = partial(gateway.submissions.abandon, job_id, ClientDisconnectedError())
+                scope[GONE] = partial(gateway.submissions.abandon, job_id)
             answer = await self._answer(job, served, instances, prefer, target, refusal)
             status = answer.status
             await send_answer(send, status, answer.headers, answer.body)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -81,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
         """End; a request that is still being answered is told that nobody waits for it any more."""
         cycle = self.cycle
         waiting = cycle is not None and not cycle.response_complete
-        gone: Callable[[], None] | None = cycle.scope.get(GONE) if waiting else None  # type: ignore[assignment]  # ours
+        gone = cast("Callable[[], None] | None", cycle.scope.get(GONE)) if waiting else None
         super().connection_lost(exc)
         if gone is not None:
             gone()

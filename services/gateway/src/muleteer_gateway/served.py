@@ -1,6 +1,7 @@
 """The models a gateway serves: entry, manifest, validator and readiness of each version, and which one answers."""
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from muleteer_gateway.instances import InstanceValidator
 
 logger = logging.getLogger(__name__)
 
+MOMENT = 0.1
+"""What a load that should be over by now is taken to need yet, in seconds."""
 Reports = dict[str, list[dict[str, Any]]]
 """What live workers say of a model's versions, by version."""
 
@@ -72,12 +75,29 @@ class ServedModel:
                 return "failed", str(report.get("message", ""))
         return "unknown", ""
 
+    def ready_workers(self, version: str) -> int:
+        """Return how many live worker processes have a version ready."""
+        return sum(1 for report in self.reports.get(version, ()) if report.get("state") == "ready")
+
+    def seconds_to_load(self, version: str, load_seconds: float) -> float:
+        """Return the seconds until a version will be ready whose load takes ``load_seconds``.
+
+        0 when it is ready already, and when no worker is about to load it.
+        """
+        if version in self.ready:
+            return 0.0
+        now, waits = time.time(), []
+        for report in self.reports.get(version, ()):
+            if report.get("state") == "cold":
+                waits.append(load_seconds)
+            elif report.get("state") == "loading":
+                waits.append(max(MOMENT, load_seconds - (now - float(report.get("at", now)))))
+        return min(waits, default=0.0)
+
     def take_reports(self, reports: Reports) -> None:
         """Take what live workers say of the model's versions."""
         self.reports = reports
-        self.ready = frozenset(
-            version for version, said in reports.items() if any(report.get("state") == "ready" for report in said)
-        )
+        self.ready = frozenset(version for version in reports if self.ready_workers(version))
         self.cold = frozenset(version for version in reports if self.state(version)[0] == "cold")
         for version in [version for version in self.retiring if version not in reports]:
             del self.retiring[version]

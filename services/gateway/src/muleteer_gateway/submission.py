@@ -9,6 +9,7 @@ from muleteer.errors import MuleteerError, UnavailableError
 from muleteer.queue.jobs import Jobs
 from muleteer.queue.producer import NewJob, Producer, Refusal
 from muleteer.queue.replies import Future, Replies
+from muleteer_gateway.http import ClientDisconnectedError
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,9 @@ class Submissions:
         finally:
             self._accepting.pop(job.id, None)
 
-    def abandon(self, job_id: str, reason: Exception) -> None:
-        """Let a job go whose caller went away: it is dropped unless it runs already or somebody else is to see it.
-
-        ``reason`` is raised where its answer is waited for.
-        """
-        self._replies.fail(job_id, reason)
+    def abandon(self, job_id: str) -> None:
+        """Let a job go whose caller went away: it is dropped unless it runs already or somebody else is to see it."""
+        self._replies.fail(job_id, ClientDisconnectedError())
         self._abandoned.append(job_id)
         if self._abandoning is None:
             self._abandoning = asyncio.create_task(self._abandon(), name="abandon")

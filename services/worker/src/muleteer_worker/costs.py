@@ -1,14 +1,10 @@
 """What this process knows of its versions' costs: learned from its batches, shared with the other workers."""
 
-import time
-
 from muleteer.metrics import COST_BATCH, COST_ROW
 from muleteer.queue.consumer import Consumer
 from muleteer.queue.cost import Cost
 from muleteer.queue.names import split_queue_name
 from muleteer_worker.fit import CostFit
-
-SHARE_SECONDS = 1.0
 
 
 class Costs:
@@ -18,7 +14,6 @@ class Costs:
         self._consumer = consumer
         self._fits: dict[str, CostFit] = {}
         self._learned: set[str] = set()
-        self._share_at = 0.0
 
     def begin(self, queue: str, max_rows: int) -> None:
         """Take up what other workers know of a queue, once. Raises redis.RedisError."""
@@ -40,10 +35,8 @@ class Costs:
 
     def share(self) -> None:
         """Tell the other workers what was learned since the last time. Raises redis.RedisError."""
-        now = time.monotonic()
-        if not self._learned or now < self._share_at:
+        if not self._learned:
             return
-        self._share_at = now + SHARE_SECONDS
         costs = {queue: self._consumer.costs[queue] for queue in self._learned}
         for queue, cost in self._consumer.share_costs(costs).items():
             self._show(queue, cost)

@@ -27,10 +27,12 @@ class CostFit:
 
     __slots__ = ("_cost", "_deviation", "_rr", "_rs", "_s", "_strange", "_w", "_wr")
 
+    _deviation: float
+    _strange: int
+
     def __init__(self, prior: Cost | None = None, prior_rows: int = 64) -> None:
         """``prior``: what is known already, believed at one row and at ``prior_rows``."""
-        self._w = self._wr = self._rr = self._s = self._rs = 0.0
-        self._deviation, self._strange = USUAL_AT_LEAST, 0
+        self._forget()
         self._cost = prior
         if prior is not None:
             for rows in {1, prior_rows}:

@@ -49,7 +49,8 @@ class ClaimLoop:
         self._outage = Outage()
         self._costs = Costs(consumer)
         self._first = 0
-        self._claimed_at = 0.0
+        self._claimed_at = self._took_at = 0.0
+        """When the claim in hand was taken, by the wall clock and by the one that nobody sets."""
         self._tidy_at = 0.0
         self._claim_in_doubt = False
         self._found_nothing = False
@@ -116,7 +117,7 @@ class ClaimLoop:
 
     def _note(self, claim: Claim | None) -> Claim | None:
         self._claim_in_doubt = False
-        self._claimed_at = time.time()
+        self._claimed_at, self._took_at = time.time(), time.monotonic()
         self._found_nothing = claim is None
         self._called = self._called or self._consumer.rung
         return claim
@@ -192,7 +193,7 @@ class ClaimLoop:
                     return False
             else:
                 self._outage.over()
-                seconds = max(0.0, time.time() - self._claimed_at)
+                seconds = time.monotonic() - self._took_at
                 tally(claim.queue).finished(report, seconds)
                 if batch.whole:
                     self._costs.observe(claim.queue, batch.rows, seconds)

@@ -65,14 +65,7 @@ class Presence(threading.Thread):
             self._consumer.report_version(
                 report.model,
                 report.version,
-                {
-                    "state": report.state,
-                    "reason": report.reason,
-                    "message": report.message,
-                    "at": report.at,
-                    "load_seconds": report.load_seconds,
-                    "bytes": report.bytes,
-                },
+                {"state": report.state, "reason": report.reason, "message": report.message, "at": report.at},
             )
         names = {(report.model, report.version) for report in reports}
         for model, version in self._shown - names:

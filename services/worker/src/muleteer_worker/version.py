@@ -23,10 +23,6 @@ class VersionReport:
     message: str
     at: float
     """Unix time since which it is so."""
-    load_seconds: float | None = None
-    """How long its last load took; None while that is not known."""
-    bytes: int | None = None
-    """Memory it takes, or took when it was resident."""
 
 
 class Resident:
@@ -61,6 +57,4 @@ class Resident:
     def report(self) -> VersionReport:
         """Return what gateways are told."""
         plan = self.plan
-        return VersionReport(
-            plan.model, plan.version, self.state, self.reason, self.message, self.at, self.load_seconds, self.bytes
-        )
+        return VersionReport(plan.model, plan.version, self.state, self.reason, self.message, self.at)

@@ -98,6 +98,10 @@ def requests() -> list[Panel]:
 
 def queue() -> list[Panel]:
     """Return what waits and how it is worked off."""
+    return [*_waiting(), *_worked_off()]
+
+
+def _waiting() -> list[Panel]:
     jobs = once(series("muleteer_queue_jobs", MODEL), "model", "version", "state")
     queued = once(series("muleteer_queue_jobs", MODEL, 'state="queued"'), "model", "version")
     return [
@@ -145,6 +149,11 @@ def queue() -> list[Panel]:
             SECONDS,
             Query(total(once(series("muleteer_backlog_seconds", POOL), "pool"), "pool"), "{{pool}}"),
         ),
+    ]
+
+
+def _worked_off() -> list[Panel]:
+    return [
         course(
             "Rows in a batch",
             "Instances in one predict call: the mean and the 99th percentile. Batches grow with load; 1 on an idle "
@@ -183,9 +192,12 @@ def queue() -> list[Panel]:
 
 def workers() -> list[Panel]:
     """Return who does the work, and whether there are enough of them."""
+    return [*_processes(), *_versions(), *_memory()]
+
+
+def _processes() -> list[Panel]:
     alive = total(once(series("muleteer_workers", POOL), "pool"), "pool")
     jobs = total(once(series("muleteer_backlog_jobs", POOL), "pool"), "pool")
-    ready = once(series("muleteer_version_ready_workers", MODEL), "model", "version")
     return [
         course(
             "Workers by pool",
@@ -215,6 +227,12 @@ def workers() -> list[Panel]:
             Query(total(rate("muleteer_batch_duration_seconds_sum", MODEL), "model"), "{{model}}"),
             stacked="normal",
         ),
+    ]
+
+
+def _versions() -> list[Panel]:
+    ready = once(series("muleteer_version_ready_workers", MODEL), "model", "version")
+    return [
         course(
             "Workers with a version ready",
             "Worker processes in which each version is loaded, checked and warmed up. 0 with requests for it is an "
@@ -251,6 +269,11 @@ def workers() -> list[Panel]:
             SECONDS,
             Query(mean("muleteer_model_load_seconds", MODEL, by=("model",), window="$__range"), "{{model}}"),
         ),
+    ]
+
+
+def _memory() -> list[Panel]:
+    return [
         course(
             "Memory of models by pod",
             "What resident versions take, as measured, beside what they may take in a pool with a memory budget (0: "

@@ -234,8 +234,8 @@ class Consumer:
     def report_version(self, model: str, version: str, report: dict[str, Any] | None) -> None:
         """Publish what this worker says of a model version; None takes it back.
 
-        ``report`` holds ``state`` (cold, loading, ready, failed or retired), ``reason``, ``message`` and ``at``, and
-        ``load_seconds`` and ``bytes``, null while they are not known. A report is believed while its worker is alive.
+        ``report`` holds ``state`` (cold, loading, ready, failed or retired), ``reason``, ``message`` and ``at``. A
+        report is believed while its worker is alive.
         """
         key, field = versions_key(model), f"{version}|{self.pool}|{self.worker}"
         if report is None:

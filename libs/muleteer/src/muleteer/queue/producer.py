@@ -100,9 +100,7 @@ class NewJob:
             "1" if again else "",
             self.extra,
             self.callback,
-            ""
-            if not self.client and self.job_class == "interactive"
-            else lane_name(self.queue, self.job_class, self.client),
+            lane_name(self.queue, self.job_class, self.client),
             self.client,
             self.limits.argument if self.limits is not None else "",
             "" if self.max_queue_rows is None else self.max_queue_rows,

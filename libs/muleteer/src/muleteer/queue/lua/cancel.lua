@@ -23,21 +23,16 @@ if job[8] then
   redis.call('ZREM', 'muleteer:running:' .. job[8], id)
 end
 if status == 'queued' then
-  local lane = job[6] or ''
-  if lane ~= '' then
-    if redis.call('LREM', 'rq:queue:' .. lane, 1, id) == 1 then
-      redis.call('HINCRBY', ledger, 'laned', -1)
-      if redis.call('EXISTS', 'rq:queue:' .. lane) == 0 then
-        local class = string.match(string.sub(lane, #queue + 2), '^[^:]+')
-        redis.call('ZREM', 'muleteer:lanes:' .. queue .. ':' .. class, lane)
-        redis.call('SREM', 'rq:queues', 'rq:queue:' .. lane)
-      end
+  local lane = job[6] and job[6] ~= '' and job[6] or queue
+  local class = string.match(string.sub(lane, #queue + 2), '^[^:]+') or 'interactive'
+  if redis.call('LREM', 'rq:queue:' .. lane, 1, id) == 1 and lane ~= queue then
+    redis.call('HINCRBY', ledger, 'laned', -1)
+    if redis.call('EXISTS', 'rq:queue:' .. lane) == 0 then
+      redis.call('ZREM', 'muleteer:lanes:' .. queue .. ':' .. class, lane)
+      redis.call('SREM', 'rq:queues', 'rq:queue:' .. lane)
     end
-  else
-    redis.call('LREM', 'rq:queue:' .. queue, 1, id)
   end
-  local batch = string.sub(lane, 1, #queue + 6) == queue .. ':batch'
-  redis.call('HINCRBY', ledger, batch and 'batch_rows' or 'rows', -tonumber(job[7] or '1'))
+  redis.call('HINCRBY', ledger, class == 'batch' and 'batch_rows' or 'rows', -tonumber(job[7] or '1'))
 end
 if job[4] then
   redis.call('ZADD', 'muleteer:callbacks', tonumber(now[1]), id)

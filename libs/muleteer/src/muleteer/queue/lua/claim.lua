@@ -225,9 +225,14 @@ local function serve_classes(batch, max_rows, share)
   redis.call('HSET', batch.ledger, 'credit', string.format('%.3f', math.max(0, math.min(max_rows, credit - given))))
 end
 
+local function holds_jobs(queue)
+  local lanes = 'muleteer:lanes:' .. queue
+  return redis.call('EXISTS', 'rq:queue:' .. queue, lanes .. ':interactive', lanes .. ':batch') > 0
+end
+
 -- Write what the batch took into the queue's ledger. Jobs that RQ's own tools took away are found out here: a queue
 -- without a job has no rows.
-local function account(batch, empty)
+local function account(batch)
   local out, ledger = batch.out, batch.ledger
   if out[2] > 0 then
     redis.call('HINCRBY', ledger, 'expired', out[2])
@@ -242,14 +247,9 @@ local function account(batch, empty)
       left = math.max(left, math.abs(redis.call('HINCRBY', ledger, name, -taken)))
     end
   end
-  if empty and left > 0 then
+  if left > 0 and not holds_jobs(batch.queue) then
     redis.call('HSET', ledger, 'rows', 0, 'batch_rows', 0, 'laned', 0)
   end
-end
-
-local function holds_jobs(queue)
-  local lanes = 'muleteer:lanes:' .. queue
-  return redis.call('EXISTS', 'rq:queue:' .. queue, lanes .. ':interactive', lanes .. ':batch') > 0
 end
 
 local function claim_from(at)
@@ -272,7 +272,7 @@ local function claim_from(at)
   for first = 1, #leases, 2000 do
     redis.call('ZADD', 'rq:wip:' .. queue, unpack(leases, first, math.min(first + 1999, #leases)))
   end
-  account(batch, not holds_jobs(queue))
+  account(batch)
   return batch.out
 end
 

@@ -17,7 +17,7 @@ now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 
 local register = ARGV[2] == '1'
 local answers = {}
-local queues = {}  -- queue -> {jobs it holds, rows it holds, new jobs, new rows, new batch rows, new jobs in its lanes}
+local queues = {}  -- queue -> what it holds, and what is new of it (see queue_state)
 local pushed = {}  -- lane -> ids to push
 local bells = {}   -- pool -> number of new jobs
 local buckets = {} -- client -> {tokens, rate, burst}
@@ -55,10 +55,13 @@ local function queue_state(queue)
   return state
 end
 
--- A client's limits are "rate burst most-jobs-under-way", each 0 for none. Returns what it is refused for, or nothing.
-local function exceeded(client, limits)
-  local rate, burst, most = string.match(limits, '^(%S+) (%S+) (%S+)$')
-  rate, burst, most = tonumber(rate), tonumber(burst), tonumber(most)
+-- Which class a lane is of; the queue's own list is the nameless clients' interactive one.
+local function class_of(queue, lane)
+  return string.match(string.sub(lane, #queue + 2), '^[^:]+') or 'interactive'
+end
+
+-- What a client is refused for, or nothing. Limits of 0 are none.
+local function exceeded(client, rate, burst, most)
   if most > 0 then
     local key = 'muleteer:running:' .. client
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -89,7 +92,7 @@ for index = 1, tonumber(ARGV[1]) do
   local created_at, timeout, result_ttl, failure_ttl = ARGV[at + 10], ARGV[at + 11], ARGV[at + 12], ARGV[at + 13]
   local max_queue, key, digest, again, extra = ARGV[at + 14], ARGV[at + 15], ARGV[at + 16], ARGV[at + 17], ARGV[at + 18]
   local callback, lane, client, limits = ARGV[at + 19], ARGV[at + 20], ARGV[at + 21], ARGV[at + 22]
-  local max_rows = ARGV[at + 23]
+  local max_rows, most_under_way = ARGV[at + 23], 0
   local job_key = 'rq:job:' .. id
   local state = queue_state(queue)
 
@@ -105,7 +108,9 @@ for index = 1, tonumber(ARGV[1]) do
     answer(index, 'rows', state.rows)
     fresh = false
   elseif fresh and limits ~= '' then
-    local reason, detail = exceeded(client, limits)
+    local rate, burst, most = string.match(limits, '^(%S+) (%S+) (%S+)$')
+    most_under_way = tonumber(most)
+    local reason, detail = exceeded(client, tonumber(rate), tonumber(burst), most_under_way)
     if reason then
       answer(index, reason, detail)
       fresh = false
@@ -128,20 +133,18 @@ for index = 1, tonumber(ARGV[1]) do
     if callback ~= '' then
       redis.call('HSET', job_key, 'callback', callback)
     end
-    if limits ~= '' and string.sub(limits, -2) ~= ' 0' then
+    if most_under_way > 0 then
       redis.call('HSET', job_key, 'client', client)
       redis.call('ZADD', 'muleteer:running:' .. client, now + LONGEST_JOB, id)
       redis.call('EXPIRE', 'muleteer:running:' .. client, LONGEST_JOB)
     end
     state.jobs, state.new_jobs = state.jobs + 1, state.new_jobs + 1
     state.rows = state.rows + tonumber(rows)
-    if lane == '' then
-      lane = queue
-    else
+    if lane ~= queue then
       redis.call('HSET', job_key, 'lane', lane)
       state.new_laned = state.new_laned + 1
     end
-    if string.sub(lane, 1, #queue + 6) == queue .. ':batch' then
+    if class_of(queue, lane) == 'batch' then
       state.new_batch_rows = state.new_batch_rows + tonumber(rows)
     else
       state.new_rows = state.new_rows + tonumber(rows)
@@ -158,7 +161,7 @@ end
 
 -- A lane that had no job enters its ring where the others are: idleness earns no credit.
 local function enter_ring(queue, lane)
-  local ring = 'muleteer:lanes:' .. queue .. ':' .. string.match(string.sub(lane, #queue + 2), '^[^:]+')
+  local ring = 'muleteer:lanes:' .. queue .. ':' .. class_of(queue, lane)
   local first = redis.call('ZRANGE', ring, 0, 0, 'WITHSCORES')
   if redis.call('ZADD', ring, 'NX', first[2] or 0, lane) == 1 then
     redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
