@@ -65,9 +65,11 @@ class Envelope:
             headers.append((b"connection", b"close"))
 
     def _check_headers(self, scope: Scope) -> None:
-        headers = scope["headers"]
+        headers, size = scope["headers"], 0
+        for name, value in headers:
+            size += len(name) + len(value)
         limit = self._gateway.settings.max_header_bytes
-        if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > limit:
+        if len(headers) > MAX_HEADERS or size > limit:
             raise HeadersTooLargeError(f"Headers are limited to {MAX_HEADERS} fields and {limit} bytes together.")
         if self._gateway.settings.keys and scope["path"].startswith(GUARDED):
             self._gateway.clients.identify(read_headers(scope))

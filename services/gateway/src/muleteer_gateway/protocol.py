@@ -1,14 +1,16 @@
-"""HTTP/1.1 as uvicorn speaks it, with our answer to what is not HTTP and an end to requests that never arrive."""
+"""HTTP/1.1 as uvicorn speaks it, with our answer to what is not HTTP and an end to what never arrives."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import unquote
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from muleteer.errors import BadRequestError, MuleteerError
 from muleteer.queue.ids import Ids
+from muleteer_gateway.exchange import Exchange
 from muleteer_gateway.http import GONE
 from muleteer_gateway.problems import problem_body, problem_headers
 
@@ -33,49 +35,10 @@ class ReceiveTimeoutError(MuleteerError):
     title = "Request timed out"
 
 
-class OneWrite:
-    """A transport that sends an answer's head together with its body: each send wakes the client up by itself."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        """Write ``data``; a head is held back until what follows it, at most to the event loop's next turn."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
-            self._loop.call_soon(self.flush)
-            return
-        self._transport.write(data)
-
-    def flush(self) -> None:
-        """Write what is held back."""
-        if self._head:
-            head, self._head = self._head, b""
-            if not self._transport.is_closing():
-                self._transport.write(head)
-
-    def close(self) -> None:
-        """Close once everything is written."""
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
 class HttpProtocol(HttpToolsProtocol):
     """One client connection."""
 
     head_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # narrower, as upstream
-        """Begin to serve a connection."""
-        super().connection_made(transport)
-        self.transport = OneWrite(transport, self.loop)  # type: ignore[assignment]  # it has all that is called
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; a request that is still being answered is told that nobody waits for it any more."""
@@ -88,7 +51,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came; refuse what is not HTTP, and a request whose headers do not end."""
-        self._unset_keepalive_if_required()
         rest = data
         while True:
             try:
@@ -111,8 +73,36 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer; a request that offers another protocol is first read again without its offer."""
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
+        parser, scope = self.parser, self.scope
+        if parser.should_upgrade():
+            return
+        version, url = parser.get_http_version(), parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before = self.cycle
+        self.cycle = Exchange(
+            self,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_response_complete(self) -> None:
+        """Begin with the next request, if it is there already."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def on_message_complete(self) -> None:
         """Take the body as complete."""
@@ -137,12 +127,18 @@ class HttpProtocol(HttpToolsProtocol):
         """Tell whether a request line or headers have begun and not ended."""
         return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
 
-    def unfinished(self) -> Any:
+    def arriving(self) -> object:
         """Return what stands for the request that is still arriving; None when none is."""
         cycle = self.cycle
         if self.reading_head():
             return self.scope
         return self.scope if cycle is not None and cycle.more_body and not cycle.response_started else None
+
+    def idle(self) -> object:
+        """Return what stands for the wait for the next request; None while there is one."""
+        if self.cycle is None:
+            return None if self.reading_head() else self
+        return self.cycle if self.cycle.response_complete and not self.reading_head() else None
 
     def refuse(self, error: MuleteerError) -> None:
         """Answer with a problem document on behalf of the application, and close the connection."""
@@ -170,25 +166,29 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-async def end_unfinished_requests(connections: set[Any], seconds: float) -> None:
-    """Refuse requests that have been arriving for more than ``seconds``, until cancelled.
+async def sweep(connections: set[Any], receive_seconds: float, idle_seconds: float) -> None:
+    """End what takes too long, until cancelled: requests that do not arrive, and connections without one.
 
     One look at all connections now and then, because a timer a request would cost more than reading one.
     """
     loop = asyncio.get_running_loop()
-    since: dict[HttpProtocol, tuple[Any, float]] = {}
+    since: dict[HttpProtocol, tuple[object, float]] = {}
     while True:
-        await asyncio.sleep(min(SWEEP_SECONDS, seconds / 10))
+        await asyncio.sleep(min(SWEEP_SECONDS, receive_seconds / 10, idle_seconds / 10))
         before, since, now = since, {}, loop.time()
         for connection in list(connections):
-            request = connection.unfinished()
-            if request is None:
+            arriving = connection.arriving()
+            waiting = arriving or connection.idle()
+            if waiting is None:
                 continue
             known, began = before.get(connection, (None, now))
-            since[connection] = (request, began if known is request else now)
-            if now - since[connection][1] > seconds:
+            began = began if known is waiting else now
+            since[connection] = (waiting, began)
+            if arriving is None and now - began > idle_seconds:
+                connection.timeout_keep_alive_handler()
+            elif arriving is not None and now - began > receive_seconds:
                 connection.refuse(
                     ReceiveTimeoutError(
-                        f"The request did not arrive whole in {seconds:g} s (MULETEER_RECEIVE_SECONDS)."
+                        f"The request did not arrive whole in {receive_seconds:g} s (MULETEER_RECEIVE_SECONDS)."
                     )
                 )

@@ -19,7 +19,7 @@ from muleteer.settings import load_settings
 from muleteer.startup import EXIT_WRONG_SETTING, RedisUnreachableError, wait_for_redis
 from muleteer_gateway.app import build_app, build_metrics_app
 from muleteer_gateway.core import Gateway
-from muleteer_gateway.protocol import HttpProtocol, end_unfinished_requests
+from muleteer_gateway.protocol import HttpProtocol, sweep
 from muleteer_gateway.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,22 @@ METRICS_CLOSE_SECONDS = 2
 """How long a scrape in progress may take once everything else has ended."""
 
 
-class MetricsServer(uvicorn.Server):
+class SweepingServer(uvicorn.Server):
+    """A uvicorn server that ends requests and connections which take too long."""
+
+    def __init__(self, config: uvicorn.Config, settings: GatewaySettings) -> None:
+        super().__init__(config)
+        self._limits = settings.receive_seconds, settings.idle_seconds
+        self._sweep: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and begin to sweep."""
+        await super().startup(sockets)
+        if self.started:
+            self._sweep = asyncio.create_task(sweep(self.server_state.connections, *self._limits))
+
+
+class MetricsServer(SweepingServer):
     """Serves the metrics port beside the API, in its event loop, until that one is done.
 
     So it goes on while the gateway drains: /readyz says so, and the last figures can still be scraped.
@@ -48,7 +63,7 @@ class MetricsServer(uvicorn.Server):
             proxy_headers=False,
             timeout_graceful_shutdown=METRICS_CLOSE_SECONDS,
         )
-        super().__init__(config)
+        super().__init__(config, gateway.settings)
         self._gateway = gateway
         self._listening = listening
         self._task: asyncio.Task[None] | None = None
@@ -73,19 +88,18 @@ class MetricsServer(uvicorn.Server):
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-class DrainingServer(uvicorn.Server):
-    """A uvicorn server that on SIGTERM first stops being ready, goes on serving, and only then closes.
+class DrainingServer(SweepingServer):
+    """A server that on SIGTERM first stops being ready, goes on serving, and only then closes.
 
     While it drains every answer says ``Connection: close``, so that callers come back to another gateway by themselves
     instead of writing into a connection that is about to be closed.
     """
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway, metrics: MetricsServer | None = None) -> None:
-        super().__init__(config)
+        super().__init__(config, gateway.settings)
         self._gateway = gateway
         self._metrics = metrics
         self._drain: asyncio.Task[None] | None = None
-        self._sweep: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -94,8 +108,6 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
-            seconds = self._gateway.settings.receive_seconds
-            self._sweep = asyncio.create_task(end_unfinished_requests(self.server_state.connections, seconds))
             logger.info("Gateway listens on port %d", port, extra={"port": port})
             if self._metrics is not None:
                 self._metrics.begin()
@@ -161,7 +173,6 @@ def main() -> int:
         server_header=False,
         proxy_headers=False,
         backlog=2048,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )
     # What lives as long as the process need not be looked at again; and requests leave few cycles behind.

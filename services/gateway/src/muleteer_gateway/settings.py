@@ -33,6 +33,7 @@ class GatewaySettings(Settings):
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="Longest request body, also once unpacked")
     max_header_bytes: int = Field(32 * 1024, ge=1024, description="Most bytes of all request headers together")
     receive_seconds: float = Field(60.0, gt=0, description="Longest time for a request to arrive whole, then 408")
+    idle_seconds: float = Field(75.0, gt=0, description="How long a connection is kept for its next request")
     max_in_progress: int = Field(10_000, ge=1, description="Prediction requests answered at once by this gateway")
     max_wait_seconds: float = Field(300.0, gt=0, description="Longest wait that Prefer: wait=N or ?wait=N gets")
     redis_retry_seconds: float = Field(2.0, ge=0, description="How long an enqueue is retried before 503")
