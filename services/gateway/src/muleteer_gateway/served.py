@@ -56,6 +56,13 @@ class ServedModel:
     """Targets that were ready when last seen so: they go on answering while new ones are not ready yet."""
     retiring: dict[str, ServedVersion] = field(default_factory=dict)
     """Versions that have left the catalog but that workers still hold."""
+    _shares: dict[str, float] = field(default_factory=dict)
+    """Of unnamed requests, by version."""
+    _refusals: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Why versions take no requests, and the seconds after which to ask again."""
+
+    def __post_init__(self) -> None:
+        self.settle()
 
     def state(self, version: str) -> tuple[str, str]:
         """Return a version's state over all workers and its reason: ready, loading, cold, failed or unknown.
@@ -101,9 +108,10 @@ class ServedModel:
         self.cold = frozenset(version for version in reports if self.state(version)[0] == "cold")
         for version in [version for version in self.retiring if version not in reports]:
             del self.retiring[version]
+        self.settle()
 
-    def default(self) -> ServedVersion:
-        """Return the version that answers an unnamed request now.
+    def settle(self) -> None:
+        """Work out which versions answer, from what is known now: requests only look it up.
 
         Shares go to versions that are ready, or cold: without requests those would stay cold for ever. While none of
         the catalog's targets is, the ones before them go on.
@@ -113,16 +121,31 @@ class ServedModel:
         if ready:
             self.last_targets = ready
         able = {version: share for version, share in targets.items() if version in self.ready or version in self.cold}
-        if able:
-            return self.versions[pick(able)]
-        before = {v: s for v, s in self.last_targets.items() if v in self.ready and self._known(v)}
-        if before:
-            chosen = pick(before)
-            return self.versions.get(chosen) or self.retiring[chosen]
-        return self.versions[pick(targets)]
+        known = self.versions | self.retiring
+        before = {v: share for v, share in self.last_targets.items() if v in self.ready and v in known}
+        self._shares = able or before or targets
+        found = {version: self._refusal(served) for version, served in known.items()}
+        self._refusals = {version: refusal for version, refusal in found.items() if refusal is not None}
 
-    def _known(self, version: str) -> bool:
-        return version in self.versions or version in self.retiring
+    def default(self) -> ServedVersion:
+        """Return the version that answers an unnamed request now."""
+        chosen = pick(self._shares)
+        return self.versions.get(chosen) or self.retiring[chosen]
+
+    def refusal(self, version: str) -> UnavailableError | None:
+        """Return why a version takes no requests now; None when it does."""
+        found = self._refusals.get(version)
+        return UnavailableError(found[0], retry_after=found[1]) if found is not None else None
+
+    def _refusal(self, served: ServedVersion) -> tuple[str, int] | None:
+        reports = self.reports.get(served.version, ())
+        if reports and all(report.get("state") == "retired" for report in reports):
+            # The workers have seen a newer catalog than this gateway: what is enqueued now would wait for nobody.
+            return f"Version {served.version} of model {self.name} is being removed.", 5
+        state, reason = self.state(served.version)
+        if served.problem or (reports and state == "failed"):
+            return f"Version {served.version} of model {self.name} is not ready: {reason or served.problem}.", 30
+        return None
 
 
 class ServedModels:
@@ -147,6 +170,7 @@ class ServedModels:
                 served.cold = old.cold
                 gone = {**old.retiring, **old.versions}
                 served.retiring = {v: s for v, s in gone.items() if v not in versions}
+                served.settle()
             models[name] = served
         self.models = models
         self.routes = {served.entry.route: served for served in models.values() if served.entry.route}
@@ -183,16 +207,9 @@ class ServedModels:
         else:
             known = ", ".join(model.versions)
             raise NotFoundError(f"Model {model.name} has no version {version[:100]!r}. Versions: {known}.")
-        reports = model.reports.get(chosen.version, ())
-        if reports and all(report.get("state") == "retired" for report in reports):
-            # The workers have seen a newer catalog than this gateway: what is enqueued now would wait for nobody.
-            raise UnavailableError(f"Version {chosen.version} of model {model.name} is being removed.", retry_after=5)
-        if chosen.problem or (model.reports.get(chosen.version) and model.state(chosen.version)[0] == "failed"):
-            _, reason = model.state(chosen.version)
-            raise UnavailableError(
-                f"Version {chosen.version} of model {model.name} is not ready: {reason or chosen.problem}.",
-                retry_after=30,
-            )
+        refusal = model.refusal(chosen.version)
+        if refusal is not None:
+            raise refusal
         return chosen
 
     def take_reports(self, reports: dict[str, Reports]) -> None:
