@@ -11,7 +11,7 @@ from rq.serializers import JSONSerializer
 
 from muleteer.embedded import EmbeddedValkey
 from muleteer.queue.consumer import Consumer
-from muleteer.queue.producer import Refusal
+from muleteer.queue.producer import NewJob, Refusal
 from support.consuming import SPEC, claimed, consumer, reason
 from support.producing import QUEUE, gateway_side, new_job
 from support.waiting import wait_until
@@ -61,6 +61,29 @@ async def test_a_repeated_enqueue_of_the_same_job_adds_nothing(valkey: EmbeddedV
         side.producer.submit(job, side.recorder, again=True)
         assert await side.recorder.outcome(job) == "accepted"
         assert consumer(valkey).depth(QUEUE) == 1
+
+
+async def test_jobs_of_one_call_keep_what_is_their_own(valkey: EmbeddedValkey, connection: redis.Redis) -> None:
+    async with gateway_side(valkey.url) as side:
+        alike = [new_job(input=b'["%d"]' % n, extra=b'{"request_id":"%d"}' % n) for n in range(3)]
+        other = new_job(queue="other.2", model="other", version="2", reply_to="", kept=True, timeout=7, result_ttl=8)
+        told = new_job(callback="http://there/", kept=True)
+        batch = new_job(client="etl", job_class="batch", wait_limit=None)
+        assert await side.enqueue(*alike[:2], other, told, batch, alike[2]) == ["accepted"] * 6
+
+    def stored(job: NewJob, *names: str) -> list[str | None]:
+        found = connection.hmget(f"rq:job:{job.id}", list(names))
+        return [value.decode() if value is not None else None for value in found]
+
+    for n, job in enumerate(alike):
+        assert stored(job, "origin", "input", "extra", "reply_to", "keep", "callback", "lane") == [
+            QUEUE, f'["{n}"]', f'{{"request_id":"{n}"}}', "gateway", "", None, None,
+        ]  # fmt: skip
+    names = ("origin", "model", "version", "reply_to", "keep", "timeout", "result_ttl", "expires_at")
+    assert stored(other, *names) == ["other.2", "other", "2", "", "1", "7", "8", ""]
+    assert stored(told, "origin", "callback", "keep") == [QUEUE, "http://there/", "1"]
+    assert stored(batch, "lane", "expires_at") == [f"{QUEUE}:batch:@etl", ""]
+    assert float(stored(alike[0], "expires_at")[0] or 0) > 0
 
 
 async def test_an_idempotency_key_gives_the_same_job_and_refuses_another_body(valkey: EmbeddedValkey) -> None:

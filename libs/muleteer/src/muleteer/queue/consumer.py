@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from redis import Redis
@@ -44,8 +44,7 @@ class QueueSpec:
     """A batch takes fewer rows than ``max_rows`` when more are predicted to take longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """A job in this worker's hands."""
 
     id: str
@@ -80,8 +79,7 @@ class Claim:
     """Some of the queues that were asked for still hold jobs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one job ended: with ``predictions`` (JSON array), or with an error."""
 
     job_id: str

@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+import orjson
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -77,34 +78,35 @@ class NewJob:
     limits: "ClientLimits | None" = None
     max_queue_rows: int | None = None
 
-    def arguments(self, created_at: str, *, again: bool) -> tuple[Argument, ...]:
-        """Return the job as ``enqueue.lua`` reads it."""
+    @property
+    def kind(self) -> tuple[Argument, ...]:
+        """What many jobs have in common, as ``enqueue.lua`` reads it: it is sent once a call."""
         return (
-            self.id,
             self.queue,
             self.model,
             self.version,
             self.pool,
-            self.input,
-            self.rows,
             self.reply_to,
             "1" if self.kept else "",
             "" if self.wait_limit is None or self.kept else self.wait_limit,
-            created_at,
             self.timeout,
             self.result_ttl,
             self.failure_ttl,
             self.max_queue_jobs,
-            f"muleteer:idempotency:{self.idempotency_key}" if self.idempotency_key else "",
-            self.digest,
-            "1" if again else "",
-            self.extra,
-            self.callback,
+            "" if self.max_queue_rows is None else self.max_queue_rows,
             lane_name(self.queue, self.job_class, self.client),
             self.client,
             self.limits.argument if self.limits is not None else "",
-            "" if self.max_queue_rows is None else self.max_queue_rows,
         )
+
+    def rest(self, *, again: bool) -> bytes:
+        """Return what few jobs have, as ``enqueue.lua`` reads it: a JSON object, or nothing."""
+        if not (again or self.idempotency_key or self.callback):
+            return b""
+        rest: dict[str, object] = {"again": again, "callback": self.callback, "digest": self.digest}
+        if self.idempotency_key:
+            rest["key"] = f"muleteer:idempotency:{self.idempotency_key}"
+        return orjson.dumps(rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +186,8 @@ class Producer:
         created_at = rqformat.timestamp()
         deadline, delay, again = batch[0].since + self._retry_seconds, 0.02, False
         while True:
-            arguments: list[Argument] = [len(batch), self._registration(batch, loop.time())]
-            for submission in batch:
-                arguments += submission.job.arguments(created_at, again=again or submission.again)
+            register = self._registration(batch, loop.time())
+            arguments = _arguments(batch, created_at, again=again, register=register)
             try:
                 answer = await self._line.run(script("enqueue"), *arguments)
             except RETRYABLE as error:
@@ -203,14 +204,14 @@ class Producer:
                 logger.error("Redis refused %d jobs: %s", len(batch), error)
                 return self._fail(batch, UnavailableError("The queue refused the job.", retry_after=5))
             else:
-                if arguments[1]:
+                if register:
                     self._registered |= dict.fromkeys((submission.job.queue for submission in batch), loop.time())
                 return self._settle(batch, answer)
 
-    def _registration(self, batch: list[_Submission], now: float) -> str:
-        """Return "1" when some queue of the batch is to be registered with RQ, else an empty text."""
+    def _registration(self, batch: list[_Submission], now: float) -> bool:
+        """Tell whether some queue of the batch is to be registered with RQ."""
         due = now - REGISTER_SECONDS
-        return "1" if any(self._registered.get(submission.job.queue, 0.0) <= due for submission in batch) else ""
+        return any(self._registered.get(submission.job.queue, 0.0) <= due for submission in batch)
 
     def _settle(self, batch: list[_Submission], answer: list[bytes | int]) -> None:
         refusals = {
@@ -225,6 +226,20 @@ class Producer:
     def _fail(self, batch: list[_Submission], error: MuleteerError) -> None:
         for submission in batch:
             submission.listener.failed(submission.job, error)
+
+
+def _arguments(batch: list[_Submission], created_at: str, *, again: bool, register: bool) -> list[Argument]:
+    """Return jobs as ``enqueue.lua`` reads them."""
+    kinds: dict[tuple[Argument, ...], int] = {}
+    jobs: list[Argument] = []
+    for submission in batch:
+        job = submission.job
+        number = kinds.setdefault(job.kind, len(kinds) + 1)
+        jobs += (job.id, number, job.input, job.rows, job.extra, job.rest(again=again or submission.again))
+    arguments: list[Argument] = [created_at, "1" if register else "", len(kinds)]
+    for kind in kinds:
+        arguments += kind
+    return arguments + jobs
 
 
 def _text(value: bytes | int) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -23,8 +24,7 @@ TICK_SECONDS = 0.02
 """How exactly waiting ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """How a job ended, as its worker told this gateway."""
 
     status: str
@@ -91,11 +91,11 @@ class _Waiting:
 def parse_reply(element: bytes) -> tuple[str, Reply]:
     """Read one element of a reply list: an answer's head, a line feed, its payload."""
     head, _, payload = element.partition(b"\n")
-    parts = head.split(b" ")
-    job_id, status = parts[0].decode(), parts[1].decode()
-    if len(parts) < 6:
+    job_id, status, *figures = head.decode().split(" ")
+    if len(figures) < 4:
         return job_id, Reply(status, payload)
-    return job_id, Reply(status, payload, float(parts[2]), float(parts[3]), float(parts[4]), int(parts[5]))
+    waited, batch, predict, rows = figures
+    return job_id, Reply(status, payload, float(waited), float(batch), float(predict), int(rows))
 
 
 class Replies:

@@ -43,8 +43,8 @@ local function batch_class(deliveries, max_deliveries)
   return 2
 end
 
-local function notify(reply_to, id, status)
-  for gateway in string.gmatch(reply_to or '', '[^,]+') do
+local function notify(id, key, status)
+  for gateway in string.gmatch(redis.call('HGET', key, 'reply_to') or '', '[^,]+') do
     local list = 'muleteer:replies:' .. gateway
     redis.call('RPUSH', list, id .. ' ' .. status .. '\n')
     redis.call('EXPIRE', list, 60)
@@ -52,8 +52,8 @@ local function notify(reply_to, id, status)
 end
 
 -- RQ features that a batching worker cannot honour; also any job that is not a prediction.
-local function refuse(queue, id, key, failure_ttl)
-  local ttl = tonumber(failure_ttl or '') or 604800
+local function refuse(queue, id, key)
+  local ttl = tonumber(redis.call('HGET', key, 'failure_ttl') or '') or 604800
   redis.call('HSET', key, 'status', 'failed', 'ended_at', written_now,
     'error', '{"type":"NotAPrediction","message":"Queue ' .. queue ..
       ' takes Muleteer predictions only: enqueue through the gateway, or use another queue."}')
@@ -64,7 +64,8 @@ local function refuse(queue, id, key, failure_ttl)
 end
 
 -- Leave a client's jobs under way, for jobs that its limit counts.
-local function release(client, id)
+local function release(id, key)
+  local client = redis.call('HGET', key, 'client')
   if client then
     redis.call('ZREM', 'muleteer:running:' .. client, id)
   end
@@ -115,16 +116,16 @@ local function take(batch, lane, most)
   for _, id in ipairs(ids) do
     local key = 'rq:job:' .. id
     local job = redis.call('HMGET', key, 'status', 'input', 'rows', 'deliveries', 'expires_at', 'keep', 'enqueued',
-      'dead', 'extra', 'reply_to', 'failure_ttl', 'client')
+      'dead', 'extra')
     local status, rows = job[1], tonumber(job[3] or '1')
     local deliveries, deadline = tonumber(job[4] or '0'), tonumber(job[5] or '') or math.huge
     if status == 'queued' and not job[2] then
-      refuse(batch.queue, id, key, job[11])
+      refuse(batch.queue, id, key)
       out[4] = out[4] + 1
     elseif status == 'queued' and not job[8] and deadline + GRACE < now then
+      release(id, key)
+      notify(id, key, 'expired')
       redis.call('DEL', key)
-      release(job[12], id)
-      notify(job[10], id, 'expired')
       out[2] = out[2] + 1
       gone = gone + rows
     elseif status == 'queued' then
@@ -147,7 +148,7 @@ local function take(batch, lane, most)
       add(batch, id, job, rows, deliveries)
       gone = gone + (job[8] and 0 or rows)
     elseif status == 'canceled' then -- by RQ's own tools, which do not know its lane
-      release(job[12], id)
+      release(id, key)
       redis.call('HINCRBY', batch.ledger, 'canceled', 1)
       out[3] = out[3] + 1
       gone = gone + rows

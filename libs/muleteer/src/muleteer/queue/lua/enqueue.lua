@@ -1,7 +1,8 @@
 -- Enqueue every job of one event-loop tick, and wake as many idle workers as there is work for.
 --
--- ARGV: number of jobs, '1' to register their queues with RQ (now and then is enough), then FIELDS values a job
---       (see producer.py, `NewJob.arguments`).
+-- ARGV: time as RQ writes it, '1' to register the jobs' queues with RQ (now and then is enough), number of kinds of job,
+--       then KIND_FIELDS values a kind, then JOB_FIELDS values a job (see producer.py, `NewJob`):
+--       id, number of its kind, input, rows, extra, rest (JSON of what few jobs have, or '').
 -- Returns {} when all went well, else {index, code, detail, ...} for each job that is not a plain success:
 --   "same"     the idempotency key belongs to job `detail`, with the same body
 --   "conflict" the idempotency key belongs to job `detail`, with another body
@@ -9,13 +10,13 @@
 --   "rows"     the queue holds `detail` instances, and with this job's it would be over its limit
 --   "rate"     the client is over its rate: it may try again in `detail` seconds
 --   "busy"     the client has `detail` jobs under way, which is its limit
-local FIELDS = 24
-local FIRST = 3
+local KIND_FIELDS = 15
+local JOB_FIELDS = 6
 local LONGEST_JOB = 604800 -- seconds after which a job that never ended stops counting for its client
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 
-local register = ARGV[2] == '1'
+local created_at, register = ARGV[1], ARGV[2] == '1'
 local answers = {}
 local queues = {}  -- queue -> what it holds, and what is new of it (see queue_state)
 local pushed = {}  -- lane -> ids to push
@@ -85,77 +86,109 @@ local function exceeded(client, rate, burst, most)
   end
 end
 
-for index = 1, tonumber(ARGV[1]) do
-  local at = FIRST + (index - 1) * FIELDS
-  local id, queue, model, version, pool = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local input, rows, reply_to, keep, wait_limit = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
-  local created_at, timeout, result_ttl, failure_ttl = ARGV[at + 10], ARGV[at + 11], ARGV[at + 12], ARGV[at + 13]
-  local max_queue, key, digest, again, extra = ARGV[at + 14], ARGV[at + 15], ARGV[at + 16], ARGV[at + 17], ARGV[at + 18]
-  local callback, lane, client, limits = ARGV[at + 19], ARGV[at + 20], ARGV[at + 21], ARGV[at + 22]
-  local max_rows, most_under_way = ARGV[at + 23], 0
-  local job_key = 'rq:job:' .. id
-  local state = queue_state(queue)
-
-  -- A call that is repeated after a lost connection must not enqueue twice.
-  local fresh = again == '' or redis.call('EXISTS', job_key) == 0
-  -- The key first: who repeats a request gets its job, however full the queue is.
-  if fresh and key ~= '' and not is_key_free(index, id, key, digest) then
-    fresh = false
-  elseif fresh and state.jobs >= tonumber(max_queue) then
-    answer(index, 'full', state.jobs)
-    fresh = false
-  elseif fresh and max_rows ~= '' and state.rows > 0 and state.rows + tonumber(rows) > tonumber(max_rows) then
-    answer(index, 'rows', state.rows)
-    fresh = false
-  elseif fresh and limits ~= '' then
-    local rate, burst, most = string.match(limits, '^(%S+) (%S+) (%S+)$')
-    most_under_way = tonumber(most)
-    local reason, detail = exceeded(client, tonumber(rate), tonumber(burst), most_under_way)
-    if reason then
-      answer(index, reason, detail)
-      fresh = false
-    end
+-- What jobs have in common, read once.
+local function read_kind(at)
+  local kind = {
+    queue = ARGV[at], model = ARGV[at + 1], version = ARGV[at + 2], pool = ARGV[at + 3], reply_to = ARGV[at + 4],
+    keep = ARGV[at + 5], timeout = ARGV[at + 7], result_ttl = ARGV[at + 8], failure_ttl = ARGV[at + 9],
+    max_jobs = tonumber(ARGV[at + 10]), max_rows = tonumber(ARGV[at + 11]) or math.huge,
+    lane = ARGV[at + 12], client = ARGV[at + 13], limited = ARGV[at + 14] ~= '', rate = 0, burst = 0, most = 0,
+    enqueued = string.format('%.6f', now), expires_at = '',
+  }
+  if ARGV[at + 6] ~= '' then
+    kind.expires_at = string.format('%.3f', now + tonumber(ARGV[at + 6]))
   end
-  if fresh then
-    if key ~= '' then
-      redis.call('HSET', key, 'job', id, 'digest', digest)
-      redis.call('EXPIRE', key, result_ttl)
-    end
-    redis.call('HSET', job_key,
-      'created_at', created_at, 'enqueued_at', created_at, 'status', 'queued', 'origin', queue,
-      'data', '["muleteer_worker.stock.predict", null, [], {}]',
-      'description', 'predict ' .. queue, 'timeout', timeout,
-      'result_ttl', result_ttl, 'failure_ttl', failure_ttl,
-      'input', input, 'model', model, 'version', version, 'rows', rows,
-      'reply_to', reply_to, 'keep', keep, 'enqueued', string.format('%.6f', now),
-      'expires_at', wait_limit == '' and '' or string.format('%.3f', now + tonumber(wait_limit)),
-      'extra', extra)
-    if callback ~= '' then
-      redis.call('HSET', job_key, 'callback', callback)
-    end
-    if most_under_way > 0 then
-      redis.call('HSET', job_key, 'client', client)
-      redis.call('ZADD', 'muleteer:running:' .. client, now + LONGEST_JOB, id)
-      redis.call('EXPIRE', 'muleteer:running:' .. client, LONGEST_JOB)
-    end
-    state.jobs, state.new_jobs = state.jobs + 1, state.new_jobs + 1
-    state.rows = state.rows + tonumber(rows)
-    if lane ~= queue then
-      redis.call('HSET', job_key, 'lane', lane)
-      state.new_laned = state.new_laned + 1
-    end
-    if class_of(queue, lane) == 'batch' then
-      state.new_batch_rows = state.new_batch_rows + tonumber(rows)
-    else
-      state.new_rows = state.new_rows + tonumber(rows)
-    end
-    local ids = pushed[lane]
-    if not ids then
-      ids = {queue = queue}
-      pushed[lane] = ids
-    end
-    ids[#ids + 1] = id
-    bells[pool] = (bells[pool] or 0) + 1
+  if kind.limited then
+    local rate, burst, most = string.match(ARGV[at + 14], '^(%S+) (%S+) (%S+)$')
+    kind.rate, kind.burst, kind.most = tonumber(rate), tonumber(burst), tonumber(most)
+  end
+  kind.batch = class_of(kind.queue, kind.lane) == 'batch'
+  kind.state = queue_state(kind.queue)
+  return kind
+end
+
+-- Whether a job may enter; if not, the answer is written.
+local function may_enter(index, id, kind, rows, rest)
+  local state = kind.state
+  -- A call that is repeated after a lost connection must not enqueue twice.
+  if rest.again and redis.call('EXISTS', 'rq:job:' .. id) == 1 then
+    return false
+  end
+  -- The key first: who repeats a request gets its job, however full the queue is.
+  if rest.key and not is_key_free(index, id, rest.key, rest.digest) then
+    return false
+  end
+  if state.jobs >= kind.max_jobs then
+    answer(index, 'full', state.jobs)
+    return false
+  end
+  if state.rows > 0 and state.rows + rows > kind.max_rows then
+    answer(index, 'rows', state.rows)
+    return false
+  end
+  local reason, detail
+  if kind.limited then
+    reason, detail = exceeded(kind.client, kind.rate, kind.burst, kind.most)
+  end
+  if reason then
+    answer(index, reason, detail)
+    return false
+  end
+  return true
+end
+
+local function add(id, kind, input, rows, extra, rest)
+  local job_key, state, lane = 'rq:job:' .. id, kind.state, kind.lane
+  if rest.key then
+    redis.call('HSET', rest.key, 'job', id, 'digest', rest.digest)
+    redis.call('EXPIRE', rest.key, kind.result_ttl)
+  end
+  redis.call('HSET', job_key,
+    'created_at', created_at, 'enqueued_at', created_at, 'status', 'queued', 'origin', kind.queue,
+    'data', '["muleteer_worker.stock.predict", null, [], {}]',
+    'description', 'predict ' .. kind.queue, 'timeout', kind.timeout,
+    'result_ttl', kind.result_ttl, 'failure_ttl', kind.failure_ttl,
+    'input', input, 'model', kind.model, 'version', kind.version, 'rows', rows,
+    'reply_to', kind.reply_to, 'keep', kind.keep, 'enqueued', kind.enqueued, 'expires_at', kind.expires_at,
+    'extra', extra)
+  if rest.callback and rest.callback ~= '' then
+    redis.call('HSET', job_key, 'callback', rest.callback)
+  end
+  if kind.most > 0 then
+    redis.call('HSET', job_key, 'client', kind.client)
+    redis.call('ZADD', 'muleteer:running:' .. kind.client, now + LONGEST_JOB, id)
+    redis.call('EXPIRE', 'muleteer:running:' .. kind.client, LONGEST_JOB)
+  end
+  if lane ~= kind.queue then
+    redis.call('HSET', job_key, 'lane', lane)
+    state.new_laned = state.new_laned + 1
+  end
+  state.jobs, state.new_jobs, state.rows = state.jobs + 1, state.new_jobs + 1, state.rows + rows
+  if kind.batch then
+    state.new_batch_rows = state.new_batch_rows + rows
+  else
+    state.new_rows = state.new_rows + rows
+  end
+  local ids = pushed[lane]
+  if not ids then
+    ids = {queue = kind.queue}
+    pushed[lane] = ids
+  end
+  ids[#ids + 1] = id
+  bells[kind.pool] = (bells[kind.pool] or 0) + 1
+end
+
+local kinds, first_job = {}, 4 + tonumber(ARGV[3]) * KIND_FIELDS
+for at = 4, first_job - 1, KIND_FIELDS do
+  kinds[#kinds + 1] = read_kind(at)
+end
+local plain, index = {}, 0
+for at = first_job, #ARGV, JOB_FIELDS do
+  index = index + 1
+  local id, kind, rows, rest = ARGV[at], kinds[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 3]), ARGV[at + 5]
+  rest = rest == '' and plain or cjson.decode(rest)
+  if may_enter(index, id, kind, rows, rest) then
+    add(id, kind, ARGV[at + 2], rows, ARGV[at + 4], rest)
   end
 end
 
