@@ -10,6 +10,7 @@ from typing import Any
 from muleteer.errors import ModelLoadError
 from muleteer.repository.checksums import member_path
 from muleteer.repository.manifest import Manifest
+from muleteer_worker.frameworks.forest import without_dispatch
 from muleteer_worker.frameworks.inputs import make_encoder
 from muleteer_worker.frameworks.libraries import require
 from muleteer_worker.frameworks.outputs import make_decoder
@@ -55,12 +56,12 @@ class SklearnAdapter:
                 reason="load",
             )
         spec = self._manifest
-        method = getattr(model, spec.output.method, None)
-        if method is None:
+        if not hasattr(model, spec.output.method):
             raise ModelLoadError(f"{type(model).__name__} has no method {spec.output.method}", reason="load")
         self._encode = make_encoder(spec.input, columns=getattr(model, "feature_names_in_", None))
         self._decode = make_decoder(spec.output, spec.version)
-        self._call = method
+        without_dispatch(model)
+        self._call = getattr(model, spec.output.method)
 
     def predict(self, instances: list[Any]) -> list[Any]:
         """Return one prediction for each instance."""
