@@ -5,6 +5,8 @@ pod several processes write the same families through prometheus-client's multip
 ``PROMETHEUS_MULTIPROC_DIR`` before it imports this module.
 """
 
+from bisect import bisect_left
+from collections import Counter as Counts
 from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -50,6 +52,20 @@ class LabelledFigures(Collector):
         for labels, value in self._values.items():
             family.add_metric(labels, value)
         return [family]
+
+
+class JobHistogram(Histogram):
+    """A histogram of something that every job of a batch has: one write a bucket instead of two a job.
+
+    In a worker each write goes to memory that its pod's processes share, and costs a microsecond.
+    """
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Observe several amounts, as ``observe`` would one after another."""
+        if amounts:
+            self._sum.inc(sum(amounts))
+        for bucket, count in Counts(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
+            self._buckets[bucket].inc(count)
 
 
 GATEWAY = CollectorRegistry()
@@ -182,7 +198,7 @@ JOBS = Counter(
     ["model", "version", "outcome"],
     registry=WORKER,
 )
-JOB_WAIT = Histogram(
+JOB_WAIT = JobHistogram(
     "muleteer_job_wait_seconds",
     "Time a job waited in the queue before a worker claimed it.",
     ["model", "version"],
