@@ -117,6 +117,7 @@ def _autoscaler(arguments: argparse.Namespace, values: dict[str, Any]) -> Autosc
     target = BacklogTarget(
         value("target_seconds", keda["targetSeconds"]),
         value("target_jobs", keda["targetJobs"]),
+        arguments.processes * value("target_utilization", keda["targetUtilization"]) / 100,
         value("polling_seconds", keda["pollingInterval"]),
         value("cooldown_seconds", keda["cooldownPeriod"]),
         arguments.sync_seconds,
@@ -173,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     scaling.add_argument("--cpu-request", type=float, help="cores that a pod requests")
     scaling.add_argument("--target-seconds", type=float, help="keda.targetSeconds")
     scaling.add_argument("--target-jobs", type=float, help="keda.targetJobs")
+    scaling.add_argument("--target-utilization", type=float, help="keda.targetUtilization")
     scaling.add_argument("--polling-seconds", type=float, help="keda.pollingInterval")
     scaling.add_argument("--cooldown-seconds", type=float, help="keda.cooldownPeriod")
     scaling.add_argument(

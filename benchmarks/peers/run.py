@@ -50,15 +50,16 @@ def run_speed(orders: Orders, results: Results) -> None:
     cells = _shuffled(orders, available)
     progress = _Progress(len(cells), orders.seed)
     for number, subject, model in cells:
-        if results.reason("speed", subject.name, model.name):
-            progress.tell(f"{model.name:<7} {subject.title}: left out, it failed before")
-            continue
+        key = f"speed {subject.name} {model.name}"
         try:
             taken = measure(subject, model, orders.exchanges[model.name], number, orders.connections, orders.seconds)
         except PeerUnavailableError as error:
-            results.reasons[f"speed {subject.name} {model.name}"] = str(error)
+            if not any((found.subject, found.model) == (subject.name, model.name) for found in results.figures):
+                results.reasons[key] = str(error)
             progress.tell(f"{model.name:<7} {subject.title}: {error}")
         else:
+            # A start can fail once: with figures from another round there is no reason to tell.
+            results.reasons.pop(key, None)
             results.figures += taken
             progress.tell(f"{model.name:<7} {subject.title:<36} {_line(taken)}")
         save(results, orders.path)

@@ -21,6 +21,8 @@ class Look:
     """Jobs queued and running, as the gateway's /backlog says."""
     seconds: float = 0.0
     """Expected seconds of work, as /backlog says."""
+    busy: float = 0.0
+    """Worker processes that the traffic keeps busy, as /backlog says."""
     usages: Sequence[float] = ()
     """Cores used by each pod that metrics-server has measured."""
     starting: int = 0
@@ -91,13 +93,15 @@ class BacklogTarget:
 
     seconds: float = 5.0
     jobs: float = 500.0
+    busy: float = 0.8
+    """Worker processes of it that the traffic should keep busy."""
     polling_seconds: float = 10.0
     cooldown_seconds: float = 300.0
     sync_seconds: float = SYNC_SECONDS
 
 
 class KedaAutoscaler:
-    """A ScaledObject with the chart's two triggers.
+    """A ScaledObject with the chart's three triggers.
 
     KEDA itself only starts the first pod and takes away the last; in between it is a HorizontalPodAutoscaler that asks
     KEDA for the metric at each of its own syncs.
@@ -129,5 +133,6 @@ class KedaAutoscaler:
         wanted = max(
             wanted_by_total(look.seconds, self._target.seconds, replicas, TOLERANCE),
             wanted_by_total(look.jobs, self._target.jobs, replicas, TOLERANCE),
+            wanted_by_total(look.busy, self._target.busy, replicas, TOLERANCE),
         )
         return self._brakes.allow(now, replicas, wanted)

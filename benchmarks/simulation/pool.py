@@ -158,7 +158,12 @@ class SimulatedPool:
     @property
     def queued(self) -> int:
         """Jobs that wait."""
-        return int(np.searchsorted(self._arrivals, self._env.now, side="right")) - self._head
+        return self.arrived - self._head
+
+    @property
+    def arrived(self) -> int:
+        """Jobs that have come so far."""
+        return int(np.searchsorted(self._arrivals, self._env.now, side="right"))
 
     @property
     def running(self) -> int:

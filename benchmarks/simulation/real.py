@@ -323,7 +323,7 @@ class Driver:
                 raise BenchmarkError(f"/backlog answered {response.status_code}: {response.text[:200]}")
             seen = response.json()
             replicas = len(self._pool.pods)
-            wanted = one.decide(due - began, replicas, Look(seen["jobs"], seen["seconds"]))
+            wanted = one.decide(due - began, replicas, Look(seen["jobs"], seen["seconds"], seen["busy_workers"]))
             if wanted != replicas:
                 self._pool.scale(wanted)
 

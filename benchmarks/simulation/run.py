@@ -106,7 +106,7 @@ def _control(env: simpy.Environment, pool: SimulatedPool, one: Round, backlog: B
     while True:
         yield env.timeout(one.seconds)
         seen, used = backlog.look(), cpu.look()
-        look = Look(seen.jobs, seen.seconds, used.usages, used.starting)
+        look = Look(seen.jobs, seen.seconds, seen.busy, used.usages, used.starting)
         wanted = one.decide(float(env.now), pool.replicas, look)
         if wanted != pool.replicas:
             pool.scale(wanted)

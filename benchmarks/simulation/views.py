@@ -5,6 +5,7 @@ import simpy
 from benchmarks.simulation.autoscaler import Look
 from benchmarks.simulation.pool import Process, SimulatedPool
 from muleteer.queue.cost import Cost as LearntCost
+from muleteer_gateway.traffic import Traffic
 
 
 class BacklogView:
@@ -17,16 +18,19 @@ class BacklogView:
         self._observe_seconds = observe_seconds
         self._learnt, self._rows_a_job = learnt, rows_a_job
         self._jobs = 0
+        self._traffic = Traffic()
         env.process(self._observe())
 
     def look(self) -> Look:
         """Return what the gateway would answer now."""
         seconds = self._learnt.seconds(self._jobs * self._rows_a_job, self._pool.max_rows)
-        return Look(jobs=self._jobs, seconds=seconds)
+        row = self._learnt.row_seconds + self._learnt.batch_seconds / self._pool.max_rows
+        return Look(jobs=self._jobs, seconds=seconds, busy=self._traffic.rate * self._rows_a_job * row)
 
     def _observe(self) -> Process:
         while True:
             self._jobs = self._pool.queued + self._pool.running
+            self._traffic.see(self._pool.arrived, float(self._env.now))
             yield self._env.timeout(self._observe_seconds)
 
 

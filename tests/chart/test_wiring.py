@@ -204,11 +204,17 @@ def test_keda_asks_the_gateways_own_port_for_the_pools_backlog() -> None:
                 f"http://{service['metadata']['name']}.models.svc:{service['spec']['ports'][0]['port']}/backlog/{pool}"
             )
             triggers = scaler["spec"]["triggers"]
-            wanted = pool_values(values_of(ci), pool)["autoscaling"]["keda"]
+            merged = pool_values(values_of(ci), pool)
+            wanted = merged["autoscaling"]["keda"]
             found = {item["metadata"]["valueLocation"]: item for item in triggers}
-            assert set(found) == {"jobs", "seconds"}
+            assert set(found) == {"jobs", "seconds", "busy_workers"}
             assert found["jobs"]["metadata"]["targetValue"] == str(wanted["targetJobs"])
             assert found["seconds"]["metadata"]["targetValue"] == str(wanted["targetSeconds"])
+            busy = found["busy_workers"]["metadata"]
+            assert float(busy["targetValue"]) == pytest.approx(merged["processes"] * wanted["targetUtilization"] / 100)
+            starts = {what: float(item["metadata"]["activationTargetValue"]) for what, item in found.items()}
+            # An average that forgets is never quite 0: it must not keep the last pod of an idle pool.
+            assert starts == {"jobs": 0, "seconds": 0, "busy_workers": 1_000_000}
             for item in triggers:
                 assert item["type"] == "metrics-api"
                 # The only type of metric that KEDA has a fallback for.

@@ -98,4 +98,4 @@ async def test_totals_survive_a_finish_of_nothing(valkey: EmbeddedValkey) -> Non
         claim = claimed(worker.claim(SPEC))
         worker.finish(claim, echo(claim), timing())
         assert worker.reap(SPEC).requeued == {}
-        assert worker.busy_queues() == []
+        assert worker.depth(QUEUE) == 0

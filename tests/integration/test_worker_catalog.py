@@ -89,6 +89,22 @@ async def test_a_version_that_cannot_be_loaded_is_told_and_the_others_serve(
     assert [(line["level"], line["model"], line["version"]) for line in lines] == [("ERROR", "m", "2")]
 
 
+async def test_jobs_of_a_version_that_has_left_the_catalog_are_served_whenever_they_come(
+    system: System, connection: redis.Redis
+) -> None:
+    serve(system)
+    write_version(system.folder / "models", "m", "2")
+    write_catalog(system.catalog, {"m": {"versions": {"2": {}}}})
+    system.add_worker().wait_ready()
+    assert reports(connection) == {"2": "ready"}
+    async with gateway_side(system.valkey.url) as side:
+        for text in ("late", "later"):
+            # As a gateway does that was stopped across the edit: no worker has known of the version since it started.
+            assert await ask(side, text_job(text)) == [("finished", [{"echo": text}])]
+            await until(lambda: reports(connection).get("1") in (None, "retired"))
+    assert reports(connection)["2"] == "ready"
+
+
 def test_a_pod_whose_only_version_fails_is_alive_but_not_ready(system: System) -> None:
     serve(system, BROKEN)
     worker = system.add_worker()

@@ -79,6 +79,31 @@ def test_a_pool_without_workers_or_jobs_has_numbers_too() -> None:
     assert load.backlog("cpu", []) == Backlog("cpu", 0, 0, 0.0, 0)
 
 
+def test_a_pool_that_keeps_up_is_as_busy_as_its_traffic_makes_it() -> None:
+    clock = Clock()
+    one, load, cost = service(max_rows=10), Load(clock), Cost(0.5, 0.05)
+    for look in range(200):
+        looked = QueueState(accounted={"accepted": 1000 + 20 * look}, cost=cost)
+        load.see([one], {"m.1": looked}, {"cpu": ["w"]})
+        assert load.backlog("cpu", ["m.1"]).busy_workers == pytest.approx(2.0 if look else 0)  # 20 x (0.05 + 0.5 / 10)
+        assert load.backlog("cpu", ["m.1"]).jobs == 0
+        clock.now += 1.0
+    for _ in range(200):
+        load.see([one], {"m.1": looked}, {"cpu": ["w"]})
+        clock.now += 1.0
+    assert load.backlog("cpu", ["m.1"]).busy_workers < 0.01
+
+
+def test_a_queue_that_was_deleted_begins_anew() -> None:
+    clock = Clock()
+    load = Load(clock)
+    for accepted in (1000, 5, 15):
+        looked = QueueState(accounted={"accepted": accepted}, cost=TENTH)
+        load.see([service()], {"m.1": looked}, {"cpu": ["w"]})
+        clock.now += 1.0
+    assert load.queues["m.1"].busy_workers == pytest.approx(1.0)
+
+
 def loaded(queued: int = 0, running: int = 0, cost: Cost | None = None) -> QueueLoad:
     return seen((service(), state(queued, running, cost))).queues["m.1"]
 

@@ -342,6 +342,19 @@ def test_the_simulated_backlog_is_in_seconds_of_work_and_keda_scales_by_it() -> 
     assert outcome.waits[-1] < 1.0
 
 
+def test_keda_keeps_a_pool_that_keeps_up() -> None:
+    # 40 jobs a second need 2.03 busy workers in full batches: three pods at 80%.
+    arrivals = steady(40.0, 1800.0).arrivals(np.random.default_rng(1))
+    plan = Plan(Cost(0.05, 0.05), varying(20.0))
+
+    def pods(**target: float) -> set[int]:
+        outcome = simulate(plan, arrivals, KedaAutoscaler(BacklogTarget(**target), 1, 10, BEHAVIOR), seed=1)
+        return {wanted for at, wanted, _ in outcome.replicas if at > 600}
+
+    assert pods() <= {3}
+    assert len(pods(busy=1e9)) > 1  # by its backlog alone it goes up and down
+
+
 def test_cpu_scales_up_a_busy_pool_and_down_an_idle_one() -> None:
     trace = Trace((0.0, 300.0), (150.0, 0.0001), 1200.0)
     arrivals = np.append(trace.arrivals(np.random.default_rng(1)), 1190.0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from muleteer.queue.jobs import QueueState
+from muleteer_gateway.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Backlog:
     seconds: float
     """Expected seconds of worker time; a queue of which no cost is known counts as 0."""
     workers: int
+    busy_workers: float = 0.0
+    """Worker processes that the traffic of the last half minute keeps busy, in full batches."""
 
     @property
     def jobs(self) -> int:
@@ -70,6 +73,8 @@ class QueueLoad:
         """Seconds of work that the pool has in its other queues."""
         self._elsewhere_batch = 0.0
         """Seconds of one batch of each of them."""
+        self._traffic = Traffic()
+        """Of accepted jobs."""
 
     def see(self, service: Service, state: QueueState, now: float) -> None:
         """Take a look's figures."""
@@ -77,6 +82,7 @@ class QueueLoad:
         queued_rows = state.rows + state.batch_rows
         if state.queued and queued_rows:
             self.rows_a_job = queued_rows / state.queued
+        self._traffic.see(state.accounted.get("accepted", 0), now)
         self._batch, self._at = float(state.batch_rows), now
         self._others = max(0.0, state.rows + self.running_rows - self._outstanding)
         if state.cost is not None:
@@ -103,6 +109,14 @@ class QueueLoad:
         if cost is None or not state.queued + state.running:
             return 0.0
         return cost.seconds(state.rows + state.batch_rows + self.running_rows, self._batch_rows)
+
+    @property
+    def busy_workers(self) -> float:
+        """Seconds of worker time that come in a second, in full batches; 0 while no cost is known."""
+        cost = self.state.cost
+        if cost is None:
+            return 0.0
+        return self._traffic.rate * self.rows_a_job * (cost.row_seconds + cost.batch_seconds / self._batch_rows)
 
     def enter(self, client: str, rows: int) -> None:
         """Note that instances were enqueued whose caller waits."""
@@ -227,4 +241,5 @@ class Load:
             sum(load.state.running for load in loads),
             sum(load.work_seconds() for load in loads),
             len(self.workers.get(pool, ())),
+            sum(load.busy_workers for load in loads),
         )

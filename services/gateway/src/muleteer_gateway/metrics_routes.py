@@ -21,6 +21,9 @@ class BacklogDocument(BaseModel):
     jobs: int = Field(description="queued and running together")
     seconds: float = Field(description="Expected seconds of worker time; 0 while nothing is known of a queue's pace")
     workers: int = Field(description="Worker processes alive")
+    busy_workers: float = Field(
+        description="Worker processes that the traffic of the last half minute keeps busy, in full batches"
+    )
     seconds_per_worker: float = Field(description="`seconds` over `workers`; without a worker, over one")
 
 

@@ -12,6 +12,7 @@ from muleteer.queue.consumer import BatchTiming, Claim, Consumer, Outcome, Queue
 from muleteer_worker.batch import Batch
 from muleteer_worker.costs import Costs
 from muleteer_worker.lease import LeaseKeeper
+from muleteer_worker.left_behind import LeftBehind
 from muleteer_worker.outage import Outage
 from muleteer_worker.resident import Residents
 from muleteer_worker.tally import count_given_back, tally
@@ -37,12 +38,14 @@ class ClaimLoop:
         self,
         consumer: Consumer,
         residents: Residents,
+        left_behind: LeftBehind,
         keeper: LeaseKeeper,
         pulse: Pulse,
         stopping: Callable[[], bool],
     ) -> None:
         self._consumer = consumer
         self._residents = residents
+        self._left_behind = left_behind
         self._keeper = keeper
         self._pulse = pulse
         self._stopping = stopping
@@ -85,6 +88,7 @@ class ClaimLoop:
     def _tidy(self) -> None:
         specs = self._residents.specs
         self._residents.tick()
+        self._left_behind.look()
         self._found_nothing = self._found_nothing and self._residents.specs is specs
         for spec in self._residents.specs:
             self._costs.begin(spec.name, spec.max_rows)

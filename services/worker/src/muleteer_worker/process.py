@@ -15,9 +15,9 @@ from muleteer.queue.residency import PoolResidency
 from muleteer.settings import load_settings
 from muleteer_worker.child import ChildOrders
 from muleteer_worker.lease import LeaseKeeper
+from muleteer_worker.left_behind import LeftBehind
 from muleteer_worker.loop import ClaimLoop
 from muleteer_worker.memory import settle
-from muleteer_worker.plan import read_left_behind
 from muleteer_worker.presence import Presence
 from muleteer_worker.residency import Residency
 from muleteer_worker.resident import Residents
@@ -67,7 +67,11 @@ def run_process(orders: ChildOrders) -> int:
     residents = Residents(
         source, settings.pool, settings.cache_dir, settings.threads, settings.retire_seconds, own.depth, residency
     )
-    _take_up_left_behind(residents, own, source, settings.pool)
+    left_behind = LeftBehind(residents, own, settings.retire_seconds)
+    try:
+        left_behind.look()
+    except RedisError as error:
+        logger.warning("Queues of removed versions cannot be looked for yet: %s", error)
     pulse = Pulse()
     presence = Presence(consumer(), lambda: residents.reports)
     watch = Watch(pulse, residents.missing, orders.status_fd)
@@ -76,23 +80,9 @@ def run_process(orders: ChildOrders) -> int:
     for thread in (presence, watch, keeper):
         thread.start()
     logger.info("Worker process %s started", orders.name, extra={"slot": orders.slot, "pid": os.getpid()})
-    ClaimLoop(own, residents, keeper, pulse, flag.raised).run()
+    ClaimLoop(own, residents, left_behind, keeper, pulse, flag.raised).run()
     residents.close()
     keeper.stop()
     presence.leave(LEAVE_SECONDS)
     logger.info("Worker process %s left", orders.name, extra={"slot": orders.slot, "pid": os.getpid()})
     return 0
-
-
-def _take_up_left_behind(residents: Residents, consumer: Consumer, source: CatalogSource, pool: str) -> None:
-    """Serve versions that left the catalog while this pool was away, as long as jobs wait for them."""
-    try:
-        plans = read_left_behind(source.current, pool, consumer.busy_queues())
-    except RedisError as error:
-        logger.warning("Queues of removed versions cannot be looked for: %s", error)
-        return
-    for plan in plans:
-        logger.info(
-            "Jobs wait for a version that has left the catalog", extra={"model": plan.model, "version": plan.version}
-        )
-    residents.take_up(plans)

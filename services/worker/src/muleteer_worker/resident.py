@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from muleteer.catalog.model import Catalog
 from muleteer.catalog.source import CatalogSource
 from muleteer.errors import ModelLoadError
 from muleteer.metrics import MODEL_INFO, MODEL_LOAD, MODEL_LOAD_FAILURES, MODEL_READY
@@ -49,7 +50,7 @@ class Residents:
         residency: Residency | None = None,
     ) -> None:
         self._source = source
-        self._pool = pool
+        self.pool = pool
         self._cache_dir = cache_dir
         self._threads = threads
         self._retire_seconds = retire_seconds
@@ -73,6 +74,11 @@ class Residents:
         """Versions that load and that this process is not ready without."""
         self._reconcile()
         self._publish()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as it was read last."""
+        return self._source.current
 
     @property
     def loading(self) -> bool:
@@ -126,12 +132,16 @@ class Residents:
             return "no model version could be loaded"
         return ""
 
+    def is_gone(self, queue: str) -> bool:
+        """Tell whether this process does not serve a queue, and is not about to."""
+        known = self.residents.get(queue)
+        return known is None or known.state == "retired"
+
     def take_up(self, plans: Iterable[Plan]) -> None:
-        """Serve versions that have left the catalog until their queues are empty."""
+        """Serve versions that are gone from the catalog and from here until their queues are empty."""
         for plan in plans:
-            resident = self.residents.setdefault(plan.spec.name, Resident(plan, left_behind=True))
-            if resident.left_behind:
-                self._begin(resident)
+            self.residents[plan.spec.name] = Resident(plan, left_behind=True)
+            self._begin(self.residents[plan.spec.name])
         self._publish()
 
     def load(self, queue: str) -> None:
@@ -169,7 +179,7 @@ class Residents:
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     def _reconcile(self) -> None:
-        plans = read_plans(self._source.current, self._pool)
+        plans = read_plans(self._source.current, self.pool)
         for queue, resident in self.residents.items():
             resident.wanted = queue in plans
             # Cold: jobs that still wait for it are to be served all the same.
@@ -284,7 +294,7 @@ class Residents:
 
     def _successors_ready(self, model: str) -> bool:
         entry = self._source.current.models.get(model)
-        if entry is None or entry.pool != self._pool:
+        if entry is None or entry.pool != self.pool:
             return True
         successors = (self.residents.get(queue_name(model, version)) for version in entry.targets())
         return all(successor is not None and successor.loaded is not None for successor in successors)

@@ -262,11 +262,10 @@ class Consumer:
             waiting += sum(int(self.connection.llen(b"rq:queue:" + lane)) for lane in lanes if lane.decode() != queue)
         return waiting
 
-    def busy_queues(self) -> list[str]:
-        """Return the names of all queues known to RQ in which jobs wait or run; lanes count for their queue."""
+    def registered_queues(self) -> list[str]:
+        """Return the names of all queues known to RQ, empty or not; lanes count for their queue."""
         keys = self.connection.smembers("rq:queues")
-        names = sorted({_text(key).removeprefix("rq:queue:").partition(":")[0] for key in keys})
-        return [name for name in names if self.depth(name)]
+        return sorted({_text(key).removeprefix("rq:queue:").partition(":")[0] for key in keys})
 
     def _claim_arguments(self, queues: Sequence[QueueSpec]) -> tuple[str, list[Argument]]:
         execution_id = f"{EXECUTION_PREFIX}{self.worker}.{next(self._executions)}"
