@@ -1,5 +1,7 @@
 """Random forests answer the same without joblib's dispatch, and what is not one of them is left alone."""
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,18 @@ def test_the_last_step_of_a_pipeline_is_found() -> None:
     before = pipeline.predict_proba(NEW)
     assert is_replaced(without_dispatch(pipeline)[-1])
     assert same(pipeline.predict_proba(NEW), before)
+
+
+def test_a_forest_that_is_let_go_is_freed_at_once() -> None:
+    forest = RandomForestRegressor(n_estimators=5, random_state=1).fit(X, Y)
+    assert is_replaced(without_dispatch(forest))
+    itself = weakref.ref(forest)
+    gc.disable()
+    try:
+        del forest
+        assert itself() is None
+    finally:
+        gc.enable()
 
 
 def test_sparse_input_is_answered_the_same() -> None:

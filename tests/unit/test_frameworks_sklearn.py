@@ -1,5 +1,6 @@
 """scikit-learn versions: skops by default, pickles only where they are allowed by checksum."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def save(folder: Path, model: Any, artifact: str = "model.skops", **values: Any)
 
 def classifier() -> Any:
     return make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, [1, 0, 1, 0])
+
+
+def test_a_forest_of_its_own_answers_like_the_model_called_directly(tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).normal(size=(40, 3))
+    model = RandomForestRegressor(n_estimators=5, random_state=1).fit(rows, rows[:, 0])
+    adapter = save(tmp_path, model, input={"kind": "array"})
+    adapter.load()
+    gc.collect()
+    assert adapter.predict(rows.tolist()) == model.predict(rows).tolist()
 
 
 def test_a_text_pipeline_answers_like_the_model_called_directly(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ is loaded; a forest that answers differently is left as it is.
 
 import logging
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +28,12 @@ Predict = Callable[[Any], Any]
 
 
 def without_dispatch(model: Any) -> Any:
-    """Return ``model``, whose forest (itself, or a pipeline's last step) predicts without joblib where it can."""
-    forest = model.steps[-1][1] if hasattr(model, "steps") else model
+    """Return ``model``, whose forest (itself, or a pipeline's last step) predicts without joblib where it can.
+
+    Its methods are to be called as long as the model itself is held.
+    """
+    pipeline = require("sklearn.pipeline", "scikit-learn").Pipeline
+    forest = model.steps[-1][1] if isinstance(model, pipeline) else model
     found = _fast_predict(forest)
     if found is not None:
         name, predict = found
@@ -55,10 +60,11 @@ def _fast_predict(forest: Any) -> tuple[str, Predict] | None:
 
 def _averages(forest: Any, columns: int, *, flat: bool) -> Predict:
     """Return the forest's mean over its trees, of shape (rows, columns), or (rows,) where it is to be flat."""
-    trees, check = [estimator.tree_ for estimator in forest.estimators_], getattr(forest, CHECK)
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    itself = weakref.ref(forest)  # it will hold this function: without a cycle it goes as soon as it is let go
 
     def predict(instances: Any) -> Any:
-        checked = check(instances)
+        checked = getattr(itself(), CHECK)(instances)
         total = np.zeros((checked.shape[0], columns))
         for tree in trees:
             total += tree.predict(checked)[:, :columns]

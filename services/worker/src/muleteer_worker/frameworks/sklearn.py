@@ -42,6 +42,7 @@ class SklearnAdapter:
         self._path = member_path(folder, manifest.artifact)
         self._manifest = manifest
         self._allow_unsafe = allow_unsafe
+        self._model: Any = None
 
     def load(self) -> None:
         """Read the artifact. Raises ModelLoadError (reasons ``unsafe``, ``checksum``, ``library`` or ``load``)."""
@@ -60,7 +61,7 @@ class SklearnAdapter:
             raise ModelLoadError(f"{type(model).__name__} has no method {spec.output.method}", reason="load")
         self._encode = make_encoder(spec.input, columns=getattr(model, "feature_names_in_", None))
         self._decode = make_decoder(spec.output, spec.version)
-        without_dispatch(model)
+        self._model = without_dispatch(model)
         self._call = getattr(model, spec.output.method)
 
     def predict(self, instances: list[Any]) -> list[Any]:
@@ -71,7 +72,7 @@ class SklearnAdapter:
 
     def unload(self) -> None:
         """Let the model's memory go."""
-        self._call = None
+        self._model = self._call = None
 
     def _load_skops(self) -> Any:
         skops_io = require("skops.io", "skops")
