@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.own_forests import with_own_forests
 from benchmarks.settings import SubjectSettings
 from muleteer_worker.readiness import LoadedVersion, prepare
 
@@ -19,18 +20,6 @@ def resident() -> LoadedVersion:
     """Return this process's model, loaded at the first call."""
     settings = SubjectSettings()
     return with_own_forests(load_model(settings.model, settings.folder))
-
-
-def with_own_forests(version: LoadedVersion) -> LoadedVersion:
-    """Let forests predict as scikit-learn has them: that is what somebody calls who calls a model in-process.
-
-    A worker's adapter asks their trees itself, which gives the same answers sooner (docs/decisions/0008).
-    """
-    called = getattr(getattr(version.adapter, "_call", None), "__self__", None)
-    for _, step in getattr(called, "steps", ()):
-        for name in ("predict", "predict_proba"):
-            vars(step).pop(name, None)
-    return version
 
 
 def predict(instance: dict[str, Any]) -> Any:

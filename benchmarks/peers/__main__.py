@@ -1,6 +1,7 @@
 """``python -m benchmarks.peers``: measure Muleteer beside its peers and write ``benchmarks/results/peers.*``."""
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -43,6 +44,8 @@ def main() -> int:
 def _measure(arguments: argparse.Namespace, results: store.Results, path: Path) -> None:
     require_wrk()
     ensure_models()
+    if arguments.own_forests:
+        os.environ["BENCH_OWN_FORESTS"] = "1"  # for the systems that it starts
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1_000_000)
     models = [model for model in PEER_MODELS if model.name in arguments.models]
     with tempfile.TemporaryDirectory(prefix="mb-") as folder:
@@ -62,6 +65,7 @@ def _measure(arguments: argparse.Namespace, results: store.Results, path: Path) 
         seed=seed,
         exchanges=exchanges,
         path=path,
+        own_forests=arguments.own_forests,
     )
     if arguments.minutes:
         run_memory(orders, results)
@@ -84,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kill-model", choices=models, default="text", help="model of the kill row (%(default)s)")
     parser.add_argument(
         "--minutes", type=int, default=0, help="only this: memory of Muleteer and Ray over N minutes each"
+    )
+    parser.add_argument(
+        "--own-forests", action="store_true", help="the others call scikit-learn's own random forest (decision 0008)"
     )
     parser.add_argument("--seed", type=int, help="of the order and the requests; by default a new one")
     parser.add_argument("--name", default="peers", help="of the files in benchmarks/results (%(default)s)")

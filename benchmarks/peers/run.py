@@ -29,6 +29,8 @@ class Orders:
     seed: int
     exchanges: dict[str, Exchange]
     path: Path
+    own_forests: bool = False
+    """The peers call scikit-learn's own random forest, not the one of Muleteer's adapter."""
 
     def settings(self) -> dict[str, object]:
         """Return what a section of the results says of them."""
@@ -40,6 +42,7 @@ class Orders:
             "seconds": self.seconds,
             "minutes": self.minutes,
             "seed": self.seed,
+            "own_forests": self.own_forests,
         }
 
 

@@ -63,6 +63,8 @@ def _intro(results: Results) -> str:
             f"and models interleaved in an order shuffled with seed {about['seed']}; load by wrk, 1 thread, on the "
             f"same machine. {_machine(about)}"
         )
+        if about.get("own_forests"):
+            sentences.append("The others call scikit-learn's own random forest here, as one does without Muleteer.")
     return " ".join(sentences) or "No speed was measured."
 
 

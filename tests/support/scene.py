@@ -142,6 +142,10 @@ def wait_until_seen(prometheus: Prometheus) -> None:
     seen = [
         'sum(rate(muleteer_requests_total{status="500"}[4s])) > 0',
         "sum(rate(muleteer_batch_rows_count[4s])) > 0",
+        'sum(rate(muleteer_requests_total{model="judge", version="1", status="500"}[4s])) > 0',
+        'muleteer_cost_batch_seconds{model="judge", version="1"}',
+        'muleteer_cost_row_seconds{model="judge", version="1"}',
+        'muleteer_queue_wait_seconds{model="judge", version="1"}',
         'muleteer_callbacks_total{outcome="failed"}',
         'muleteer_callbacks_total{outcome="delivered"}',
         "muleteer_redis_memory_limit_bytes > 0",

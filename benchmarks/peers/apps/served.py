@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.own_forests import with_own_forests
 from muleteer_worker.readiness import LoadedVersion, prepare
 
 TOLD_EVERY_SECONDS = 0.2
@@ -21,6 +22,8 @@ class Served:
     def __init__(self) -> None:
         folder = Path(os.environ["BENCH_FOLDER"])
         self._version: LoadedVersion = prepare(os.environ["BENCH_MODEL"], folder.name, str(folder), folder, frozenset())
+        if os.environ.get("BENCH_OWN_FORESTS"):
+            with_own_forests(self._version)
         self._told = Path(os.environ["BENCH_READY_DIR"], str(os.getpid()))
         self.calls = 0
         self.rows = 0
