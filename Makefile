@@ -111,7 +111,7 @@ test: lint $(KUBE_STAMP) $(CHECKOV_STAMP) $(TRAIN_STAMP)
 
 # With MINUTES only the schedules run; without, all of tests/chaos once. SECONDS is the length of one schedule.
 chaos: $(SYNC_STAMP)
-	@$(BIN)/pytest tests/chaos $(if $(MINUTES)$(SEED),--verbose -k test_chaos) $(if $(MINUTES),--chaos-minutes $(MINUTES)) \
+	@$(BIN)/pytest tests/chaos --chaos-all $(if $(MINUTES)$(SEED),--verbose -k test_chaos) $(if $(MINUTES),--chaos-minutes $(MINUTES)) \
 	  $(if $(SEED),--chaos-seed $(SEED)) $(if $(APPENDFSYNC),--chaos-appendfsync $(APPENDFSYNC)) \
 	  $(if $(filter-out file,$(origin SECONDS)),--chaos-seconds $(SECONDS))
 

@@ -15,6 +15,7 @@ MODES = ("everysec", "always")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
     group.addoption("--chaos-minutes", type=float, default=0.0, help="rounds of chaos for about so long, a seed each")
+    group.addoption("--chaos-all", action="store_true", help="each way of writing with each seed, not one seed each")
     group.addoption("--chaos-seed", type=int, default=None, help="seed of the first round")
     group.addoption("--chaos-seconds", type=float, default=CI_SECONDS, help="length of each schedule")
     group.addoption("--chaos-appendfsync", choices=MODES, default=None, help="only with this way of writing")
@@ -37,6 +38,8 @@ def rounds_of(config: pytest.Config) -> list[tuple[str, int]]:
         count = max(1, math.ceil(minutes * 60 / (seconds - CI_SECONDS + ROUND_SECONDS)))
         first = CI_SEEDS[0] if seed is None else seed
         return [(modes[n % len(modes)], first + n // len(modes)) for n in range(count)]
+    if seed is None and only is None and not config.getoption("chaos_all", False):
+        return list(zip(MODES, CI_SEEDS, strict=True))
     return [(mode, one) for one in (CI_SEEDS if seed is None else (seed,)) for mode in modes]
 
 
