@@ -1,10 +1,10 @@
 """``python -m benchmarks.peers``: measure Muleteer beside its peers and write ``benchmarks/results/peers.*``."""
 
 import argparse
-import os
 import random
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.cases import BenchmarkError
@@ -44,20 +44,19 @@ def main() -> int:
 def _measure(arguments: argparse.Namespace, results: store.Results, path: Path) -> None:
     require_wrk()
     ensure_models()
-    if arguments.own_forests:
-        os.environ["BENCH_OWN_FORESTS"] = "1"  # for the systems that it starts
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1_000_000)
-    models = [model for model in PEER_MODELS if model.name in arguments.models]
+    offered = [replace(model, own_forests=arguments.own_forests) for model in PEER_MODELS]
+    models = [model for model in offered if model.name in arguments.models]
     with tempfile.TemporaryDirectory(prefix="mb-") as folder:
         exchanges: dict[str, Exchange] = {
             model.name: make_exchange(model, Path(folder), seed)
-            for model in PEER_MODELS
+            for model in offered
             if model in models or model.name == arguments.kill_model
         }
     orders = Orders(
         subjects=[find_subject(name) for name in arguments.subjects],
         models=models,
-        kill_model=next(model for model in PEER_MODELS if model.name == arguments.kill_model),
+        kill_model=next(model for model in offered if model.name == arguments.kill_model),
         connections=sorted(arguments.connections),
         rounds=arguments.rounds,
         seconds=arguments.seconds,
@@ -65,7 +64,6 @@ def _measure(arguments: argparse.Namespace, results: store.Results, path: Path) 
         seed=seed,
         exchanges=exchanges,
         path=path,
-        own_forests=arguments.own_forests,
     )
     if arguments.minutes:
         run_memory(orders, results)

@@ -24,6 +24,8 @@ class PeerModel:
     """Fields of an instance and their V2 datatype."""
     outputs: Mapping[str, str]
     """Fields of a prediction and their V2 datatype; a ``model_version`` is a field of V2's answer itself."""
+    own_forests: bool = False
+    """The peers call scikit-learn's own random forest, not the one of Muleteer's adapter."""
 
     @property
     def folder(self) -> Path:

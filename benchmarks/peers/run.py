@@ -29,8 +29,6 @@ class Orders:
     seed: int
     exchanges: dict[str, Exchange]
     path: Path
-    own_forests: bool = False
-    """The peers call scikit-learn's own random forest, not the one of Muleteer's adapter."""
 
     def settings(self) -> dict[str, object]:
         """Return what a section of the results says of them."""
@@ -42,7 +40,7 @@ class Orders:
             "seconds": self.seconds,
             "minutes": self.minutes,
             "seed": self.seed,
-            "own_forests": self.own_forests,
+            "own_forests": any(model.own_forests for model in self.models),
         }
 
 

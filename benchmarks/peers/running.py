@@ -118,6 +118,7 @@ def _environment(subject: Subject, model: PeerModel, folder: Path, port: int) ->
         "BENCH_STATE": str(folder),
         "BENCH_PORT": str(port),
         "BENCH_OUTPUTS": json.dumps(dict(model.outputs)),
+        "BENCH_OWN_FORESTS": "1" if model.own_forests else "",
     }
     return {**os.environ, **ONE_THREAD, **QUIET, **_short_paths(folder), **own, **subject.variables}
 

@@ -24,8 +24,8 @@ class BacklogView:
     def look(self) -> Look:
         """Return what the gateway would answer now."""
         seconds = self._learnt.seconds(self._jobs * self._rows_a_job, self._pool.max_rows)
-        row = self._learnt.row_seconds + self._learnt.batch_seconds / self._pool.max_rows
-        return Look(jobs=self._jobs, seconds=seconds, busy=self._traffic.rate * self._rows_a_job * row)
+        busy = self._traffic.rate * self._rows_a_job * self._learnt.full_row_seconds(self._pool.max_rows)
+        return Look(jobs=self._jobs, seconds=seconds, busy=busy)
 
     def _observe(self) -> Process:
         while True:

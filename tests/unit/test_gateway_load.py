@@ -68,7 +68,7 @@ def test_a_pools_backlog_is_that_of_all_its_queues_at_the_cost_of_each() -> None
         workers=2,
     )
     found = load.backlog("cpu", ["m.1", "m.2", "new.1", "not-seen-yet.1"])
-    assert found == Backlog("cpu", 20, 2, pytest.approx(2 * 0.5 + 12 * 0.05 + 3 * 1.0), 2)
+    assert found == Backlog("cpu", 20, 2, pytest.approx(2 * 0.5 + 12 * 0.05 + 3 * 1.0), 2, 0.0)
     assert found.jobs == 22
     assert found.seconds_per_worker == pytest.approx(2.3)
 
@@ -76,7 +76,7 @@ def test_a_pools_backlog_is_that_of_all_its_queues_at_the_cost_of_each() -> None
 def test_a_pool_without_workers_or_jobs_has_numbers_too() -> None:
     load = seen((service(workers=0), state(4, 0, Cost(0.0, 2.0))), workers=0)
     assert (load.backlog("cpu", ["m.1"]).workers, load.backlog("cpu", ["m.1"]).seconds_per_worker) == (0, 8.0)
-    assert load.backlog("cpu", []) == Backlog("cpu", 0, 0, 0.0, 0)
+    assert load.backlog("cpu", []) == Backlog("cpu", 0, 0, 0.0, 0, 0.0)
 
 
 def test_a_pool_that_keeps_up_is_as_busy_as_its_traffic_makes_it() -> None:
@@ -259,7 +259,7 @@ def test_what_is_gone_is_removed_and_the_rest_is_never_missing() -> None:
     assert {labels[1] for labels in jobs} == {"2", "3"}
     assert (jobs["gauged", "2", "queued"], jobs["gauged", "2", "running"]) == (5, 1)
     assert shown("muleteer_queue_oldest_seconds").keys() == {("gauged", "2"), ("gauged", "3")}
-    gauges.show_pools({"gauged-pool": ["w"]}, [Backlog("gauged-pool", 1, 1, 3.0, 1)])
+    gauges.show_pools({"gauged-pool": ["w"]}, [Backlog("gauged-pool", 1, 1, 3.0, 1, 0.5)])
     assert shown("muleteer_backlog_jobs") == {("gauged-pool",): 2}
     assert shown("muleteer_backlog_seconds") == {("gauged-pool",): 3.0}
     gauges.show_pools({}, [])

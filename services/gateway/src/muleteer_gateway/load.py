@@ -34,7 +34,7 @@ class Backlog:
     seconds: float
     """Expected seconds of worker time; a queue of which no cost is known counts as 0."""
     workers: int
-    busy_workers: float = 0.0
+    busy_workers: float
     """Worker processes that the traffic of the last half minute keeps busy, in full batches."""
 
     @property
@@ -116,7 +116,7 @@ class QueueLoad:
         cost = self.state.cost
         if cost is None:
             return 0.0
-        return self._traffic.rate * self.rows_a_job * (cost.row_seconds + cost.batch_seconds / self._batch_rows)
+        return self._traffic.rate * self.rows_a_job * cost.full_row_seconds(self._batch_rows)
 
     def enter(self, client: str, rows: int) -> None:
         """Note that instances were enqueued whose caller waits."""

@@ -62,7 +62,7 @@ class ServedModel:
     """Why versions take no requests, and the seconds after which to ask again."""
 
     def __post_init__(self) -> None:
-        self.settle()
+        self._settle()
 
     def state(self, version: str) -> tuple[str, str]:
         """Return a version's state over all workers and its reason: ready, loading, cold, failed or unknown.
@@ -108,9 +108,9 @@ class ServedModel:
         self.cold = frozenset(version for version in reports if self.state(version)[0] == "cold")
         for version in [version for version in self.retiring if version not in reports]:
             del self.retiring[version]
-        self.settle()
+        self._settle()
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Work out which versions answer, from what is known now: requests only look it up.
 
         Shares go to versions that are ready, or cold: without requests those would stay cold for ever. While none of
@@ -164,14 +164,20 @@ class ServedModels:
         for name, entry in catalog.models.items():
             old = self.models.get(name)
             versions = {version: self._serve(catalog, name, version, entry, old) for version in entry.versions}
-            served = ServedModel(name, entry, versions)
-            if old is not None:
-                served.reports, served.ready, served.last_targets = old.reports, old.ready, old.last_targets
-                served.cold = old.cold
-                gone = {**old.retiring, **old.versions}
-                served.retiring = {v: s for v, s in gone.items() if v not in versions}
-                served.settle()
-            models[name] = served
+            if old is None:
+                models[name] = ServedModel(name, entry, versions)
+                continue
+            retiring = {v: s for v, s in {**old.retiring, **old.versions}.items() if v not in versions}
+            models[name] = ServedModel(
+                name,
+                entry,
+                versions,
+                reports=old.reports,
+                ready=old.ready,
+                cold=old.cold,
+                last_targets=old.last_targets,
+                retiring=retiring,
+            )
         self.models = models
         self.routes = {served.entry.route: served for served in models.values() if served.entry.route}
         self._catalog = catalog

@@ -28,7 +28,6 @@ class LeftBehind:
         now = time.monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + self._pause
         catalog, pool = self._residents.catalog, self._residents.pool
         plans = read_left_behind(catalog, pool, self._consumer.registered_queues())
         plans = [plan for plan in plans if self._residents.is_gone(plan.spec.name)]
@@ -40,3 +39,4 @@ class LeftBehind:
             )
         if waiting:
             self._residents.take_up(waiting)
+        self._look_at = now + self._pause

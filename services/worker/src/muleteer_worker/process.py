@@ -5,8 +5,6 @@ import os
 import signal
 from types import FrameType
 
-from redis.exceptions import RedisError
-
 from muleteer.catalog.source import CatalogSource
 from muleteer.logs import configure_logging
 from muleteer.queue.connection import connect
@@ -68,10 +66,6 @@ def run_process(orders: ChildOrders) -> int:
         source, settings.pool, settings.cache_dir, settings.threads, settings.retire_seconds, own.depth, residency
     )
     left_behind = LeftBehind(residents, own, settings.retire_seconds)
-    try:
-        left_behind.look()
-    except RedisError as error:
-        logger.warning("Queues of removed versions cannot be looked for yet: %s", error)
     pulse = Pulse()
     presence = Presence(consumer(), lambda: residents.reports)
     watch = Watch(pulse, residents.missing, orders.status_fd)

@@ -17,6 +17,10 @@ class Cost:
         """Return the seconds that ``rows`` take one worker, in batches of at most ``max_rows``."""
         return math.ceil(rows / max_rows) * self.batch_seconds + rows * self.row_seconds
 
+    def full_row_seconds(self, max_rows: int) -> float:
+        """Return the seconds that a row takes of a full batch."""
+        return self.row_seconds + self.batch_seconds / max_rows
+
     def rows_within(self, target_seconds: float, max_rows: int) -> int:
         """Return how many rows a batch may have to take at most ``target_seconds``: 1 to ``max_rows``.
 
