@@ -1,6 +1,7 @@
 """A whole system with everything in its metrics that the dashboards show, and a Prometheus that scrapes it."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,7 +139,11 @@ def send_webhooks(system: System, url: str, settled: int) -> None:
 
 
 def wait_until_seen(prometheus: Prometheus) -> None:
-    """Return once rates over four scrapes have seen the load, and the webhook that came last."""
+    """Return once rates over four scrapes have seen the load, and the webhook that came last.
+
+    Then five scrapes of every pod more: a panel asks for whole seconds since the start, and has no point yet for what
+    came in this one; and an increase over two scrapes is guessed up to twice as large as it is.
+    """
     seen = [
         'sum(rate(muleteer_requests_total{status="500"}[4s])) > 0',
         "sum(rate(muleteer_batch_rows_count[4s])) > 0",
@@ -154,6 +159,8 @@ def wait_until_seen(prometheus: Prometheus) -> None:
     ]
     for expression in seen:
         wait_until(lambda e=expression: prometheus.query(e), 30, expression)
+    enough = f"min(timestamp(up)) > {time.time() + 5}"
+    wait_until(lambda: prometheus.query(enough), 30, "five scrapes more")
 
 
 @contextmanager
