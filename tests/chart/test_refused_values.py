@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from muleteer.catalog.model import OWN_PATHS
 from support.chart import refusal, render, template
 
 DIGEST = "sha256:" + "1" * 64
@@ -309,6 +310,13 @@ ACCEPTED: dict[str, Any] = {
 def test_is_not_refused(case: str) -> None:
     done = template(yaml.safe_load(ACCEPTED[case]))
     assert done.code == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", OWN_PATHS)
+def test_no_route_may_be_the_gateways_own(path: str) -> None:
+    for route in (path, f"{path}/below"):
+        said = refusal({"models": {"catalog": {"m": {"versions": {"a": {}}, "route": route}}}})
+        assert f"models.catalog.m.route is {route}, which belongs to Muleteer's own API" in said
 
 
 def test_no_example_need_be_served() -> None:

@@ -88,7 +88,7 @@
 {{- fail (printf "%s.pool is %s, which is not among pools: %s." $where $pool (keys .root.Values.pools | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- with $entry.route -}}
-{{- if or (hasPrefix "/v1/models" .) (hasPrefix "/v1/jobs" .) -}}
+{{- if regexMatch "^/(v1/models|v1/jobs|v2|livez|readyz|metrics|backlog|docs|openapi\\.json)(/|$)" . -}}
 {{- fail (printf "%s.route is %s, which belongs to Muleteer's own API: choose another path." $where .) -}}
 {{- end -}}
 {{- end -}}

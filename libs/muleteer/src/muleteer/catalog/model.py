@@ -12,6 +12,10 @@ VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+OWN_PATHS = ("/v1/models", "/v1/jobs", "/v2", "/livez", "/readyz", "/metrics", "/backlog", "/docs", "/openapi.json")
+"""What the gateway answers itself, and all below it: no model's route. The chart knows them too."""
+
+
 class Strict(BaseModel):
     """A part of the catalog: unknown keys are errors, so that a typing mistake cannot pass for a setting."""
 
@@ -123,7 +127,7 @@ class Catalog(Strict):
         for name, entry in self.models.items():
             if entry.route is None:
                 continue
-            if entry.route.startswith("/v1/models") or entry.route.startswith("/v1/jobs"):
+            if any(f"{entry.route}/".startswith(f"{own}/") for own in OWN_PATHS):
                 raise ValueError(f"model {name}: route {entry.route} belongs to Muleteer's own API")
             if entry.route in seen:
                 raise ValueError(f"models {seen[entry.route]} and {name} have the same route {entry.route}")
