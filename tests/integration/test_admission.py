@@ -144,6 +144,26 @@ def test_what_would_be_late_is_refused_with_the_time_that_it_needs_and_the_rest_
 
 
 @pytest.mark.usefixtures("client")
+def test_the_timeout_that_a_v2_request_names_is_its_deadline(system: System) -> None:
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["x"]}
+    hasty = {"inputs": [tensor], "parameters": {"timeout": 100_000}}  # microseconds
+
+    async def hasty_ones_among_patient_ones() -> tuple[list[httpx.Response], list[httpx.Response]]:
+        async with httpx.AsyncClient(base_url=system.url, timeout=60) as caller:
+            patient = [asyncio.create_task(caller.post("/v1/models/steady:predict", json=BODY)) for _ in range(20)]
+            await asyncio.wait(patient, return_when=asyncio.FIRST_COMPLETED)  # the others wait still
+            asked = [await caller.post("/v2/models/steady/infer", json=hasty) for _ in range(3)]
+            return await asyncio.gather(*patient), asked
+
+    patient, asked = asyncio.run(hasty_ones_among_patient_ones())
+    assert {answer.status_code for answer in patient} == {200}
+    refused = asked[0]
+    assert (refused.status_code, refused.json()["reason"]) == (503, "deadline")
+    assert "the caller waits 0.1 s" in refused.json()["detail"]
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+@pytest.mark.usefixtures("client")
 def test_who_comes_back_after_the_time_that_was_named_is_served(system: System) -> None:
     answers = asyncio.run(burst(system.url, 120, "steady"))
     after = max(int(answer.headers.get("retry-after", 0)) for answer in answers)

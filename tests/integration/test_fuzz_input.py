@@ -21,6 +21,8 @@ PATHS = [
     "/v1/models/echo:predict",
     "/v1/models/any:predict",
     "/v1/models/echo/versions/1:predict",
+    "/v2/models/echo/infer",
+    "/v2/models/any/infer",
     "/echo",
     "/any",
     "/many",
@@ -45,9 +47,23 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
     max_leaves=25,
 )
+almost_tensors = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.just("text") | json_values,
+        "shape": st.just([1]) | json_values,
+        "datatype": st.sampled_from(["BYTES", "INT64", "FP64"]) | json_values,
+        "data": st.lists(st.text(), max_size=2) | json_values,
+        "parameters": json_values,
+    },
+)
 almost_requests = st.fixed_dictionaries(
     {},
     optional={
+        "inputs": st.lists(almost_tensors, max_size=2) | json_values,
+        "outputs": json_values,
+        "parameters": st.fixed_dictionaries({}, optional={"timeout": json_values}) | json_values,
+        "id": json_values,
         "instances": json_values | st.lists(st.fixed_dictionaries({"text": st.text() | json_values}), max_size=4),
         "callback": json_values,
         "text": st.text() | json_values,

@@ -13,6 +13,7 @@ from muleteer_gateway.admission import Admission
 from muleteer_gateway.load import Load, Service
 from muleteer_gateway.prefer import SYNC, Preference
 from muleteer_gateway.served import ServedModel, ServedVersion
+from muleteer_gateway.signature import Signature
 from support.producing import QUEUE, new_job
 
 ASYNC = Preference("async")
@@ -41,7 +42,7 @@ def job(prefer: Preference = SYNC, **changes: Any) -> NewJob:
 
 def served(limits: dict[str, Any] | None = None) -> ServedVersion:
     entry = ModelEntry.model_validate({"versions": {"1": {}}, "timeout": 5.0, "limits": limits or {}})
-    return ServedVersion("m", "1", entry, QUEUE, b"1", None, None, "")
+    return ServedVersion("m", "1", entry, QUEUE, b"1", None, None, "", Signature())
 
 
 @pytest.mark.parametrize(

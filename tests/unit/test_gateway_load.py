@@ -13,6 +13,7 @@ from muleteer.queue.server import figures_of
 from muleteer_gateway.gauges import SystemGauges
 from muleteer_gateway.load import Backlog, Load, QueueLoad, Service
 from muleteer_gateway.served import ServedModel, ServedVersion
+from muleteer_gateway.signature import Signature
 
 INFO: dict[str, Any] = {
     "used_memory": 2048,
@@ -188,7 +189,9 @@ def shown(name: str) -> dict[tuple[str, ...], float]:
 def served(**said: list[str]) -> ServedModel:
     """Return a model whose versions' workers say these states."""
     entry = ModelEntry.model_validate({"versions": {name: {} for name in said}, "traffic": {"v1": 3, "v2": 1}})
-    versions = {name: ServedVersion("gauged", name, entry, f"gauged.{name}", b"", None, None, "") for name in said}
+    versions = {
+        name: ServedVersion("gauged", name, entry, f"gauged.{name}", b"", None, None, "", Signature()) for name in said
+    }
     reports = {name: [{"state": word} for word in words] for name, words in said.items()}
     return ServedModel("gauged", entry, versions, reports)
 

@@ -25,9 +25,10 @@ class Admission:
     def refusal(self, job: NewJob, served: ServedVersion, prefer: Preference) -> OverloadedError | None:
         """Return why a job is not to be enqueued; None when it may be, or when nothing is known of the load.
 
-        A caller with a deadline (the model's ``timeout``, or ``Prefer: wait=N`` without ``respond-async``) is refused
-        when the answer is predicted to come later. One that takes a job's URL instead has no deadline. A job with
-        nothing before it is never refused: if what is known of the cost is wrong, only a job can tell.
+        A caller with a deadline (``Prefer: wait=N`` without ``respond-async``, V2's ``timeout`` parameter, or else the
+        model's ``timeout``) is refused when the answer is predicted to come later. One that takes a job's URL instead
+        has no deadline. A job with nothing before it is never refused: if what is known of the cost is wrong, only a
+        job can tell.
         """
         load = self._load.queues.get(job.queue)
         if load is None:
@@ -106,7 +107,7 @@ class Admission:
 def deadline_of(prefer: Preference, served: ServedVersion) -> float | None:
     """Return the seconds after which the caller has no use for an answer; None when it takes a job's URL as well."""
     if prefer.mode == "sync":
-        return served.entry.timeout
+        return prefer.wait if prefer.wait is not None else served.entry.timeout
     return prefer.wait if prefer.mode == "wait" and not prefer.respond_async else None
 
 

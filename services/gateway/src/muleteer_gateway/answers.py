@@ -40,7 +40,10 @@ def answer_reply(job_id: str, version: bytes, reply: Reply, instances: Instances
             (b"muleteer-job-id", job_id.encode()),
             (b"server-timing", timing.encode()),
         ]
-        return Answer(200, headers, render(reply.payload, instances.shape, instances.keys, plain=target.plain))
+        if instances.inference is not None:
+            return Answer(200, headers, instances.inference.render(reply.payload, version.decode()))
+        plain = target.protocol == "plain"
+        return Answer(200, headers, render(reply.payload, instances.shape, instances.keys, plain=plain))
     if reply.status == "failed":
         error = orjson.loads(reply.payload)
         kind, message = error.get("type", "Error"), error.get("message", "")

@@ -25,6 +25,7 @@ from muleteer_gateway.metrics_routes import metrics_routes
 from muleteer_gateway.model_routes import model_routes
 from muleteer_gateway.openapi import add_models
 from muleteer_gateway.routes import PredictRoute
+from muleteer_gateway.v2_routes import v2_routes
 
 DESCRIPTION = (
     "Predictions as durable jobs. Every request becomes a job; the caller waits for its answer, or gets the job's URL."
@@ -76,7 +77,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     )
     app.hot_route = PredictRoute(gateway)
     app.hot = Envelope(app.hot_route.handle, gateway)
-    routers = [job_routes(gateway), model_routes(gateway), health_routes(gateway)]
+    routers = [job_routes(gateway), model_routes(gateway), v2_routes(gateway), health_routes(gateway)]
     if not gateway.settings.metrics_port:
         routers.append(metrics_routes(gateway))
     _serve(app, gateway, routers)

@@ -15,7 +15,8 @@ from muleteer_gateway.request_id import request_id_of
 
 logger = logging.getLogger(__name__)
 
-GUARDED = "/v1/"
+GUARDED = ("/v1/", "/v2/models")
+"""What wants a key where there are keys."""
 MAX_HEADERS = 100
 PAYLOAD_TOO_LARGE = 413
 """After this answer the rest of the body is not read, so that the connection cannot be used again."""

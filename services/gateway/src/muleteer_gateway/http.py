@@ -39,6 +39,8 @@ class RequestHeaders:
     api_key: bytes = b""
     client_id: bytes | None = None
     """None when there is none; an empty one is a caller's mistake."""
+    inference_header_length: bytes = b""
+    """Triton's clients send it when binary data follows the JSON."""
 
 
 _FIELDS = {
@@ -51,6 +53,7 @@ _FIELDS = {
     b"authorization": "authorization",
     b"x-api-key": "api_key",
     b"x-client-id": "client_id",
+    b"inference-header-content-length": "inference_header_length",
 }
 
 

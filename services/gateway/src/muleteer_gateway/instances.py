@@ -9,8 +9,10 @@ import jsonschema_rs
 import orjson
 
 from muleteer.errors import BadRequestError, PayloadTooLargeError, ValidationFailedError
+from muleteer_gateway.infer import Inference, read_inference
+from muleteer_gateway.signature import Signature
 
-Shape = Literal["list", "object", "single"]
+Shape = Literal["list", "object", "single", "tensors"]
 MAX_ERRORS_SHOWN = 50
 MAX_MESSAGE = 300
 MAX_DEPTH = 250
@@ -25,6 +27,8 @@ class Instances:
     shape: Shape
     keys: list[str] | None = None
     """Ids of the rows, for shape ``object``."""
+    inference: Inference | None = None
+    """For shape ``tensors``."""
 
 
 class InstanceValidator:
@@ -117,6 +121,12 @@ def read_plain(payload: Any, *, several: bool, max_instances: int) -> Instances:
     return _checked(Instances(list(payload.values()), "object", list(payload)), max_instances)
 
 
+def read_v2(payload: Any, model: str, signature: Signature, max_instances: int) -> Instances:
+    """Read a body of the Open Inference Protocol: ``{"inputs": [...]}``."""
+    rows, inference = read_inference(payload, model, signature)
+    return _checked(Instances(rows, "tensors", inference=inference), max_instances)
+
+
 def render(predictions: bytes, shape: Shape, keys: list[str] | None, *, plain: bool) -> bytes:
     """Return the answer's body for a JSON array of predictions, without reading the array where it need not be."""
     if shape == "single":
@@ -144,6 +154,8 @@ def _path(row: int, field: list[str | int], instances: Instances, prefix: str) -
         head.append(row)
     elif instances.keys is not None:
         head.append(instances.keys[row])
+    elif instances.inference is not None:
+        head, field = [*head, *field[: instances.inference.depth], row], field[instances.inference.depth :]
     return "/".join(str(part) for part in [*head, *field])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 from starlette.types import Receive
@@ -11,13 +12,17 @@ from muleteer.queue.ids import Ids
 from muleteer.queue.producer import NewJob
 from muleteer_gateway.clients import Client
 from muleteer_gateway.http import RequestHeaders, parse_json, read_body
-from muleteer_gateway.instances import Instances, encode_rows, read_plain, read_v1
+from muleteer_gateway.instances import Instances, encode_rows, read_plain, read_v1, read_v2
 from muleteer_gateway.prefer import Preference
 from muleteer_gateway.served import ServedVersion
 from muleteer_gateway.settings import GatewaySettings
+from muleteer_gateway.tensors import no_binary
 from muleteer_gateway.webhook_url import webhook_host
 
 MAX_KEY_LENGTH = 255
+Protocol = Literal["v1", "v2", "plain"]
+_PREFIX = {"v1": "instances", "v2": "inputs", "plain": ""}
+"""Where a body holds its instances."""
 
 
 @dataclass(slots=True)
@@ -27,7 +32,7 @@ class Target:
     model: str
     version: str | None = None
     alias: str | None = None
-    plain: bool = False
+    protocol: Protocol = "v1"
 
 
 class Intake:
@@ -46,15 +51,19 @@ class Intake:
         Raises the 4xx error that says what is wrong with the body.
         """
         body = await read_body(receive, headers, self._settings.max_body_bytes)
+        if headers.inference_header_length:
+            raise no_binary()
         payload, callback = parse_json(body), ""
         limit = served.entry.limits.max_instances
-        if target.plain:
+        if target.protocol == "plain":
             instances = read_plain(payload, several=served.entry.route_body == "instances", max_instances=limit)
+        elif target.protocol == "v2":
+            instances = read_v2(payload, served.model, served.signature, limit)
         else:
             instances = read_v1(payload, limit)
             callback = self._read_callback(payload.get("callback"))
         if served.validator is not None:
-            served.validator.check(instances, "" if target.plain else "instances")
+            served.validator.check(instances, _PREFIX[target.protocol])
         return instances, callback
 
     def _read_callback(self, value: object) -> str:

@@ -44,8 +44,7 @@ def _summary(model: ServedModel) -> dict[str, Any]:
         "default": model.entry.default or next(iter(targets)),
         "route": model.entry.route,
         "pool": model.entry.pool,
-        # A cold version answers as well, once it is loaded: whoever waits for this would wait for ever.
-        "ready": any(version in model.ready or version in model.cold for version in targets),
+        "ready": model.answers(),
     }
 
 

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from muleteer_gateway import openapi_v2
 from muleteer_gateway.served import ServedModel, ServedModels, ServedVersion
 from muleteer_gateway.settings import GatewaySettings
 from muleteer_gateway.webhook_url import MAX_LENGTH
 
-_OPEN_PATHS = {"/livez", "/readyz", "/metrics", "/backlog/{pool}"}
+_OPEN_PATHS = {"/livez", "/readyz", "/metrics", "/backlog/{pool}", "/v2", "/v2/health/live", "/v2/health/ready"}
 """They want no API key."""
 
 _TITLES = {
@@ -162,6 +163,11 @@ def add_models(document: dict[str, Any], models: ServedModels, settings: Gateway
                 model, model.versions[version], f"predict_{name}_label_{alias}", webhooks=webhooks
             )
             paths[f"/v1/models/{name}/labels/{alias}:predict"] = {"post": operation}
+        paths[f"/v2/models/{name}/infer"] = {
+            "post": _operation(
+                model, f"infer_{name}", openapi_v2.REQUEST, openapi_v2.ANSWER, openapi_v2.example_of(served)
+            )
+        }
         if model.entry.route:
             paths[model.entry.route] = _plain_item(model, served)
     return document

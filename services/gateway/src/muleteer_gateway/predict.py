@@ -61,6 +61,8 @@ class Predict:
             served = gateway.models.choose(target.model, target.version, target.alias)
             self._admit()
             instances, callback = await self._intake.read(receive, headers, target, served)
+            if instances.inference is not None:
+                prefer = instances.inference.bound(prefer, gateway.settings.max_wait_seconds)
             job = self._intake.make_job(served, target, instances, headers, request_id, prefer, callback, client)
             job_id = job.id
             refusal = gateway.admission.refusal(job, served, prefer)

@@ -14,7 +14,7 @@ class Preference:
 
     mode: Mode
     wait: float | None = None
-    """Seconds, for mode ``wait``."""
+    """Seconds, for mode ``wait``; for ``sync`` where the body has a timeout of its own."""
     respond_async: bool = False
     """With ``wait``: it said that it takes a job when waiting is not enough."""
 

@@ -13,11 +13,13 @@ from muleteer_gateway.predict import Predict
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
+V2_PREFIX = "/v2/models/"
+V2_SUFFIX = "/infer"
 _TARGET = "muleteer.target"
 
 
 class PredictRoute(BaseRoute):
-    """Matches ``/v1/models/…:predict`` and the plain routes of the catalog, which may change while it runs."""
+    """Matches ``/v1/models/…:predict``, ``/v2/models/…/infer`` and the catalog's plain routes, as they are now."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -30,9 +32,11 @@ class PredictRoute(BaseRoute):
         path: str = scope["path"]
         if path.endswith(SUFFIX) and path.startswith(PREFIX):
             return Match.FULL, {_TARGET: read_target(path)}
+        if path.endswith(V2_SUFFIX) and path.startswith(V2_PREFIX):
+            return Match.FULL, {_TARGET: read_v2_target(path)}
         served = self._gateway.models.routes.get(path)
         if served is not None:
-            return Match.FULL, {_TARGET: Target(served.name, plain=True)}
+            return Match.FULL, {_TARGET: Target(served.name, protocol="plain")}
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,14 +46,15 @@ class PredictRoute(BaseRoute):
         if target is None:
             raise NotFoundError(
                 "There is no such prediction route: /v1/models/{model}:predict, …/versions/{version}:predict or "
-                "…/labels/{alias}:predict."
+                "…/labels/{alias}:predict; /v2/models/{model}/infer or …/versions/{version}/infer."
             )
+        plain = target.protocol == "plain"
         if method == "POST":
             await self._predict(scope, receive, send, target)
-        elif target.plain and method in ("GET", "HEAD"):
+        elif plain and method in ("GET", "HEAD"):
             await self._explain(scope, send, target)
         else:
-            allow = ["GET", "POST"] if target.plain else ["POST"]
+            allow = ["GET", "POST"] if plain else ["POST"]
             raise MethodNotAllowedError(f"{method} is not for this route: use {' or '.join(allow)}.", allow=allow)
 
     async def _explain(self, scope: Scope, send: Send, target: Target) -> None:
@@ -75,4 +80,14 @@ def read_target(path: str) -> Target | None:
             return Target(parts[0], version=parts[2])
         if parts[1] == "labels":
             return Target(parts[0], alias=parts[2])
+    return None
+
+
+def read_v2_target(path: str) -> Target | None:
+    """Return what a ``/v2/models/…/infer`` path names, None when it names nothing."""
+    parts = path[len(V2_PREFIX) : -len(V2_SUFFIX)].split("/")
+    if len(parts) == 1 and parts[0]:
+        return Target(parts[0], protocol="v2")
+    if len(parts) == 3 and all(parts) and parts[1] == "versions":
+        return Target(parts[0], version=parts[2], protocol="v2")
     return None

@@ -16,6 +16,7 @@ from muleteer.queue.names import queue_name
 from muleteer.repository.manifest import Manifest
 from muleteer.repository.store import fetch_manifest
 from muleteer_gateway.instances import InstanceValidator
+from muleteer_gateway.signature import Signature, signature_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class ServedVersion:
     validator: InstanceValidator | None
     problem: str
     """Why its manifest cannot be used; empty when it can."""
+    signature: Signature
+    """Its inputs and outputs as tensors."""
 
 
 @dataclass(slots=True)
@@ -81,6 +84,20 @@ class ServedModel:
             if report.get("state") == "failed":
                 return "failed", str(report.get("message", ""))
         return "unknown", ""
+
+    def answers(self, version: str | None = None) -> bool:
+        """Tell whether a version takes requests, or when none is named whether the model does.
+
+        A cold version does: it is loaded for them. Whoever waits for it to be ready would wait for ever.
+        """
+        versions = self.entry.targets() if version is None else (version,)
+        return any(name in self.ready or name in self.cold for name in versions)
+
+    def check_version(self, version: str) -> None:
+        """Raise NotFoundError that lists the versions there are, unless ``version`` is one."""
+        if version not in self.versions:
+            known = ", ".join(self.versions)
+            raise NotFoundError(f"Model {self.name} has no version {version[:100]!r}. Versions: {known}.")
 
     def ready_workers(self, version: str) -> int:
         """Return how many live worker processes have a version ready."""
@@ -208,11 +225,9 @@ class ServedModels:
         """Return the named version of a model, or the one that answers when none is named, if it can take requests."""
         if version is None:
             chosen = model.default()
-        elif version in model.versions:
-            chosen = model.versions[version]
         else:
-            known = ", ".join(model.versions)
-            raise NotFoundError(f"Model {model.name} has no version {version[:100]!r}. Versions: {known}.")
+            model.check_version(version)
+            chosen = model.versions[version]
         refusal = model.refusal(chosen.version)
         if refusal is not None:
             raise refusal
@@ -252,4 +267,5 @@ class ServedModels:
             if problem:
                 logger.error("Version %s of %s: %s", version, name, problem, extra={"model": name, "version": version})
         queue = queue_name(name, version)
-        return ServedVersion(name, version, entry, queue, version.encode(), manifest, validator, problem)
+        signature = signature_of(manifest)
+        return ServedVersion(name, version, entry, queue, version.encode(), manifest, validator, problem, signature)

@@ -35,7 +35,7 @@ class GatewaySettings(Settings):
     receive_seconds: float = Field(60.0, gt=0, description="Longest time for a request to arrive whole, then 408")
     idle_seconds: float = Field(75.0, gt=0, description="How long a connection is kept for its next request")
     max_in_progress: int = Field(10_000, ge=1, description="Prediction requests answered at once by this gateway")
-    max_wait_seconds: float = Field(300.0, gt=0, description="Longest wait that Prefer: wait=N or ?wait=N gets")
+    max_wait_seconds: float = Field(300.0, gt=0, description="Longest wait that a caller gets who names one")
     redis_retry_seconds: float = Field(2.0, ge=0, description="How long an enqueue is retried before 503")
     redis_answer_seconds: float = Field(5.0, gt=0, description="How long Redis may take to answer before 503")
     startup_seconds: float = Field(60.0, gt=0, description="How long Redis is waited for at start, then exit 69")
