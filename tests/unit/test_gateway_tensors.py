@@ -76,9 +76,25 @@ def test_instances_that_are_no_objects_are_one_tensor() -> None:
 
 
 def test_without_a_schema_the_kind_of_input_tells_whether_inputs_are_members() -> None:
-    assert signature_of(manifest({})).by_name
-    assert not signature_of(manifest({}, input=InputSpec(kind="array"))).by_name
+    assert signature_of(manifest({})) == Signature()
     assert signature_of(None) == Signature()
+    inputs = {
+        "text": InputSpec(kind="text"),
+        "field": InputSpec(kind="text", field="tweet"),
+        "array": InputSpec(kind="array"),
+        "columns": InputSpec(kind="array", columns=["a", "b"]),
+    }
+    found = {name: signature_of(manifest({}, input=taken)) for name, taken in inputs.items()}
+    assert {name: signature.by_name for name, signature in found.items()} == {
+        "text": False,
+        "field": True,
+        "array": False,
+        "columns": True,
+    }
+    assert found["field"].inputs == (TensorSpec("tweet", "BYTES", (-1,)),)
+    assert [spec.name for spec in found["columns"].inputs] == ["a", "b"]
+    one_feature = tensor("x", [1, 2], "FP64", [2, 1])
+    assert read_inference({"inputs": [one_feature]}, "m", found["array"])[0] == [[1], [2]]
 
 
 def test_a_schema_that_refers_to_itself_ends() -> None:
@@ -125,6 +141,7 @@ def test_a_column_of_one_value_a_row_is_the_values_unless_the_schema_wants_lists
         ([1], "FP64", [], "shape"),
         ([1], "FP64", [0], "shape"),
         ([1], "FP64", [True], "shape"),
+        ([1], "FP64", [1] * 33, "shape"),
         ([1], "FP64", "1", "shape"),
         ({"a": 1}, "FP64", [1], "data"),
         ([1, 2], "FP64", [3], "data"),
@@ -226,7 +243,13 @@ def test_a_column_of_predictions_gets_the_datatype_that_fits(values: list[Any], 
     assert (found["datatype"], found["shape"], found["data"]) == written
 
 
-def test_strings_that_hold_json_are_marked_as_such() -> None:
+def test_strings_that_hold_json_are_marked_as_such_in_requests_too() -> None:
+    sent = tensor("x", ['{"a": 1}', "null"], "BYTES")
+    assert read_rows(sent, "inputs/0", arrays=False) == ['{"a": 1}', "null"]
+    marked = sent | {"parameters": {"content_type": "application/json"}}
+    assert read_rows(marked, "inputs/0", arrays=False) == [{"a": 1}, None]
+    with pytest.raises(ValidationFailedError, match=r"inputs/0/data/1: is not JSON"):
+        read_rows(marked | {"data": ["1", "{"]}, "inputs/0", arrays=False)
     assert write_tensor("x", [None, "a"], "")["parameters"] == {"content_type": "application/json"}
     assert "parameters" not in write_tensor("x", ["b", "a"], "")
 
@@ -258,10 +281,7 @@ scalars = (
 @given(st.lists(st.lists(scalars, min_size=3, max_size=3), min_size=1))
 def test_what_is_written_is_read_as_it_was(rows: list[list[Any]]) -> None:
     written = write_tensor("x", rows, "")
-    if "parameters" in written:
-        assert [orjson.loads(text) for text in written["data"]] == rows
-    else:
-        assert read_rows(orjson.loads(orjson.dumps(written)), "inputs/0", arrays=True) == rows
+    assert read_rows(orjson.loads(orjson.dumps(written)), "inputs/0", arrays=True) == rows
 
 
 def test_the_timeout_is_in_microseconds_and_a_header_goes_before_it() -> None:

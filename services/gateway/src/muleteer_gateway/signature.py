@@ -1,10 +1,10 @@
-"""What a model version takes and answers as tensors, read off its manifest's JSON Schemas."""
+"""What a model version takes and answers as tensors, read off its manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muleteer.repository.manifest import Manifest
+from muleteer.repository.manifest import InputSpec, Manifest
 
 INSTANCE = "instance"
 """Name of the one input of a version whose instances are not objects."""
@@ -59,10 +59,11 @@ def signature_of(manifest: Manifest | None) -> Signature:
     if manifest is None:
         return Signature()
     instance, prediction = manifest.instance_schema, manifest.prediction_schema
-    resolved = _resolved(instance, instance)
-    by_name = _are_objects(resolved, otherwise=manifest.input.kind in ("records", "dataframe"))
+    resolved, taken = _resolved(instance, instance), manifest.input
+    members = taken.kind in ("records", "dataframe") or bool(taken.field or taken.columns)
+    by_name = _are_objects(resolved, otherwise=members)
     return Signature(
-        _specs(instance, INSTANCE),
+        _specs(instance, INSTANCE) or _implied(taken),
         _specs(prediction, PREDICTION),
         by_name,
         by_name and resolved.get("additionalProperties") is False,
@@ -86,6 +87,17 @@ def _specs(root: Mapping[str, Any], name: str) -> tuple[TensorSpec, ...]:
     if not isinstance(members, Mapping):
         return ()
     return tuple(_spec(member, part, root, required=member in required) for member, part in members.items())
+
+
+def _implied(taken: InputSpec) -> tuple[TensorSpec, ...]:
+    """Return the inputs of a version without a schema, as far as what its instances become tells them."""
+    if taken.kind == "text":
+        return (TensorSpec(taken.field or INSTANCE, "BYTES", (ANY_NUMBER,)),)
+    if taken.kind == "array" and taken.columns:
+        return tuple(TensorSpec(column, "FP64", (ANY_NUMBER,)) for column in taken.columns)
+    if taken.kind == "array":
+        return (TensorSpec(taken.field or INSTANCE, "FP64", (ANY_NUMBER, ANY_NUMBER)),)
+    return ()
 
 
 def _resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ import orjson
 from muleteer.errors import UnsupportedMediaTypeError, ValidationFailedError
 
 JSON = {"content_type": "application/json"}
-"""Parameters of a tensor whose strings hold JSON, because no datatype fits."""
+"""Parameters of a tensor whose strings hold JSON, because no datatype fits: in requests and answers."""
+
+MAX_DIMENSIONS = 32
 
 _BITS = (8, 16, 32, 64)
 _INTEGERS = {f"INT{bits}": range(-(2 ** (bits - 1)), 2 ** (bits - 1)) for bits in _BITS} | {
@@ -48,17 +50,12 @@ def read_rows(tensor: Any, path: str, *, arrays: bool) -> list[Any]:
     Raises ValidationFailedError that says what is wrong with which member.
     """
     shape, datatype = _read_shape(tensor, path), tensor.get("datatype")
-    allowed = _ALLOWED.get(datatype) if isinstance(datatype, str) else None
-    if allowed is None:
+    if not isinstance(datatype, str) or datatype not in _ALLOWED:
         raise wrong(f"{path}/datatype", f"must be one of {', '.join(DATATYPES)}")
     values = _flatten(tensor.get("data"), shape, f"{path}/data")
-    if not allowed.issuperset(map(type, values)):
-        place = next(number for number, value in enumerate(values) if type(value) not in allowed)
-        raise wrong(f"{path}/data/{place}", f"must be {_WANTED.get(datatype, 'a number')}: the datatype is {datatype}")
-    limits = _INTEGERS.get(datatype)
-    if limits is not None and values and not (min(values) in limits and max(values) in limits):
-        place = next(number for number, value in enumerate(values) if value not in limits)
-        raise wrong(f"{path}/data/{place}", f"must be from {limits[0]} to {limits[-1]}: the datatype is {datatype}")
+    _check(values, datatype, f"{path}/data")
+    if datatype == "BYTES" and (tensor.get("parameters") or {}).get("content_type") == JSON["content_type"]:
+        values = [_parse(text, f"{path}/data/{place}") for place, text in enumerate(values)]
     inner = shape[1:]
     if not inner or (inner == [1] and not arrays):
         return values
@@ -67,28 +64,53 @@ def read_rows(tensor: Any, path: str, *, arrays: bool) -> list[Any]:
     return values
 
 
-def write_tensor(name: str, values: Sequence[Any], datatype: str) -> dict[str, Any]:
+def write_tensor(name: str, values: Sequence[Any], declared: str) -> dict[str, Any]:
     """Return the tensor of a column of values, one a row.
 
-    ``datatype`` is what the model's schema says, empty when it says nothing; values that do not fit it get the
-    datatype that fits them, and those that no datatype fits are strings of JSON.
+    ``declared`` is the datatype that the model's schema says, empty when it says none. Values that do not fit it get
+    the one that fits them; those that none fits are strings of JSON.
     """
     shape, flat = _measure(values)
-    kinds, fitting, int64 = set(map(type, flat)), "", _INTEGERS["INT64"]
-    if kinds <= {bool}:
-        fitting = "BOOL"
-    elif kinds <= {str}:
-        fitting = "BYTES"
-    elif kinds <= {int} and datatype != "FP64" and min(flat) in int64 and max(flat) in int64:
-        fitting = "INT64"
-    elif kinds <= {int, float}:
-        fitting, flat = "FP64", [float(value) for value in flat]
-    if not kinds and datatype:
-        fitting = datatype
-    if fitting:
-        return {"name": name, "datatype": fitting, "shape": shape, "data": flat}
-    texts = [orjson.dumps(value).decode() for value in values]
-    return {"name": name, "datatype": "BYTES", "shape": [len(values)], "parameters": JSON, "data": texts}
+    datatype = _fitting(flat, declared)
+    if not datatype:
+        texts = [orjson.dumps(value).decode() for value in values]
+        return {"name": name, "datatype": "BYTES", "shape": [len(values)], "parameters": JSON, "data": texts}
+    if datatype == "FP64":
+        flat = [float(value) for value in flat]
+    return {"name": name, "datatype": datatype, "shape": shape, "data": flat}
+
+
+def _check(values: list[Any], datatype: str, path: str) -> None:
+    """Raise ValidationFailedError that names the first value that is none of the datatype's."""
+    allowed, limits = _ALLOWED[datatype], _INTEGERS.get(datatype)
+    if not allowed.issuperset(map(type, values)):
+        place = next(number for number, value in enumerate(values) if type(value) not in allowed)
+        raise wrong(f"{path}/{place}", f"must be {_WANTED.get(datatype, 'a number')}: the datatype is {datatype}")
+    if limits is not None and not (min(values) in limits and max(values) in limits):
+        place = next(number for number, value in enumerate(values) if value not in limits)
+        raise wrong(f"{path}/{place}", f"must be from {limits[0]} to {limits[-1]}: the datatype is {datatype}")
+
+
+def _fitting(flat: list[Any], declared: str) -> str:
+    """Return the datatype that all elements fit, empty when none does."""
+    kinds = set(map(type, flat))
+    if not kinds:
+        return declared or "FP64"
+    if kinds == {bool}:
+        return "BOOL"
+    if kinds == {str}:
+        return "BYTES"
+    limits = _INTEGERS["INT64"]
+    if kinds == {int} and declared != "FP64" and min(flat) in limits and max(flat) in limits:
+        return "INT64"
+    return "FP64" if kinds <= {int, float} else ""
+
+
+def _parse(text: str, path: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise wrong(path, f"is not JSON: {error}") from error
 
 
 def _read_shape(tensor: Any, path: str) -> list[int]:
@@ -102,6 +124,8 @@ def _read_shape(tensor: Any, path: str) -> list[int]:
     shape = tensor.get("shape")
     if not isinstance(shape, list) or not shape or not all(type(size) is int and size > 0 for size in shape):
         raise wrong(f"{path}/shape", "must be a list of positive integers, the number of rows first")
+    if len(shape) > MAX_DIMENSIONS:
+        raise wrong(f"{path}/shape", f"has {len(shape)} dimensions: at most {MAX_DIMENSIONS} are read")
     return shape
 
 
