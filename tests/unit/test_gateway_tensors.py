@@ -274,7 +274,7 @@ def test_predictions_that_share_no_members_are_one_output(predictions: bytes) ->
 
 
 scalars = (
-    st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.booleans()
+    st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.booleans()
 )
 
 
