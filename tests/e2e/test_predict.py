@@ -26,6 +26,16 @@ def test_every_model_answers_through_the_service_sync_and_async(url: str, reques
             assert client.result(client.submit(model, instances), timeout=60) == expected
 
 
+def test_the_second_protocol_answers_through_the_service(url: str) -> None:
+    text = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["this movie really sucked"]}
+    with httpx.Client(base_url=url, timeout=60) as client:
+        assert client.get("/v2/models/movie-sentiment/ready").json()["ready"] is True
+        body = {"inputs": [text], "parameters": {"timeout": 60_000_000}}
+        (score,) = client.post("/v2/models/movie-sentiment/infer", json=body).json()["outputs"]
+        assert (score["name"], score["datatype"], score["shape"]) == ("score", "FP64", [1])
+        assert score["data"][0] < 0.5
+
+
 def test_a_job_taken_in_by_one_gateway_is_answered_by_the_other(release: Release) -> None:
     one, other = (pod["metadata"]["name"] for pod in release.pods("gateway"))
     with release.namespace.forwarded(f"pod/{one}", 8080) as taking, Client(taking) as client:
