@@ -273,9 +273,7 @@ def test_predictions_that_share_no_members_are_one_output(predictions: bytes) ->
     assert (output["name"], output["shape"]) == ("prediction", [2])
 
 
-scalars = (
-    st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.booleans()
-)
+scalars = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.booleans()
 
 
 @given(st.lists(st.lists(scalars, min_size=3, max_size=3), min_size=1))
