@@ -1,7 +1,7 @@
-"""What is measured: the two models, the four ways to serve them, and the figures they are held to."""
+"""What is measured: the models, the four ways to serve them, and the figures they are held to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -12,6 +12,7 @@ IN_PROCESS = "in-process, 1 process"
 IN_PROCESS_2 = "in-process, 2 processes"
 STOCK_RQ = "stock RQ"
 MULETEER = "Muleteer"
+WAYS = (IN_PROCESS, IN_PROCESS_2, STOCK_RQ, MULETEER)
 
 CONNECTIONS = 64
 MOST_ADDED_MILLISECONDS = 0.5
@@ -28,18 +29,23 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One model and the ratios of requests/s that Muleteer is to reach."""
+    """One model, the ways that serve it, and what Muleteer is held to with it."""
 
     name: str
     title: str
     model: str
     route: str
-    least_ratios: Mapping[str, float]
+    least_ratios: Mapping[str, float] = field(default_factory=dict)
+    """Of requests/s, over other ways."""
+    most_cpu: Mapping[str, float] = field(default_factory=dict)
+    """CPU milliseconds of each part for a request at ``CONNECTIONS``."""
+    ways: tuple[str, ...] = WAYS
+    repository: Path = MODELS
 
     @property
     def folder(self) -> Path:
-        """The version folder, as training writes it."""
-        return MODELS / self.model / "1"
+        """The version folder."""
+        return self.repository / self.model / "1"
 
 
 TEXT = Case(
@@ -56,4 +62,13 @@ FOREST = Case(
     "/rides/predict",
     {IN_PROCESS: 12.0, IN_PROCESS_2: 7.0, STOCK_RQ: 18.0},
 )
-CASES = (TEXT, FOREST)
+NO_OP = Case(
+    "noop",
+    "No-op: what serving itself costs",
+    "noop",
+    "/noop",
+    most_cpu={"gateway": 0.090, "worker": 0.025, "valkey": 0.050},
+    ways=(MULETEER,),
+    repository=ROOT / "benchmarks" / "peers" / "models",
+)
+CASES = (TEXT, FOREST, NO_OP)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.cases import CONNECTIONS, IN_PROCESS, Case
 from benchmarks.measure import Measurement
-from benchmarks.subjects import PARTS, SUBJECTS
+from benchmarks.subjects import PARTS
 from benchmarks.summary import Check, Row, checks, summarize
 
 RESULTS = Path(__file__).with_name("results")
@@ -52,7 +52,7 @@ def write_speed(
     grids = []
     for case in cases:
         found = summarize(case, measurements)
-        rows = {subject: found[subject] for subject in SUBJECTS}
+        rows = {subject: found[subject] for subject in case.ways}
         grids += [_figures(case, rows), _costs(case, rows), _targets(f"{case.name}: targets", checks(case, rows))]
     rounds, seconds = settings["rounds"], settings["seconds"]
     intro = (
@@ -97,16 +97,16 @@ def verdict(*, met: bool) -> str:
 
 
 def _figures(case: Case, rows: dict[str, Row]) -> Grid:
-    base = rows[IN_PROCESS]
+    base = rows.get(IN_PROCESS)
     head = ("", "requests/s", "ratio", "p50 ms", "p99 ms", "1 conn. p50 ms")
     lines = [
         (
             row.subject,
             f"{row.rate:,.0f}",
-            f"{row.rate / base.rate:.2f}x",
+            f"{row.rate / base.rate:.2f}x" if base else "",
             f"{row.p50:.1f}",
             f"{row.p99:.1f}",
-            f"{row.single_p50:.2f} ({row.single_p50 - base.single_p50:+.2f})",
+            f"{row.single_p50:.2f}" + (f" ({row.single_p50 - base.single_p50:+.2f})" if base else ""),
         )
         for row in rows.values()
     ]
@@ -118,7 +118,7 @@ def _costs(case: Case, rows: dict[str, Row]) -> Grid:
     lines = [
         (
             row.subject,
-            *(f"{row.cpu[part]:.2f}" if part in row.cpu else "" for part in PARTS),
+            *(f"{row.cpu[part]:.3f}" if part in row.cpu else "" for part in PARTS),
             f"{row.commands:.1f}" if row.commands else "",
             f"{row.reads:.2f}" if row.reads else "",
         )

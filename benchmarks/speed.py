@@ -11,7 +11,6 @@ from rich.console import Console
 from benchmarks.cases import STATE, BenchmarkError, Case
 from benchmarks.measure import Measurement, measure
 from benchmarks.report import write_speed
-from benchmarks.subjects import SUBJECTS
 from benchmarks.workload import make_workload
 
 
@@ -42,7 +41,7 @@ def run(console: Console, cases: Sequence[Case], rounds: int, seconds: float, se
 
 
 def _shuffled(rng: random.Random, cases: Sequence[Case]) -> list[tuple[Case, str]]:
-    pairs = [(case, subject) for case in cases for subject in SUBJECTS]
+    pairs = [(case, subject) for case in cases for subject in case.ways]
     rng.shuffle(pairs)
     return pairs
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.cases import IN_PROCESS, IN_PROCESS_2, MODELS, MULETEER, ROOT, STOCK_RQ, BenchmarkError, Case
+from benchmarks.cases import IN_PROCESS, IN_PROCESS_2, MULETEER, ROOT, STOCK_RQ, BenchmarkError, Case
 from muleteer.catalog.model import Catalog, Limits, ModelEntry, VersionEntry
 from muleteer.cli.folder_catalog import write_catalog
 from muleteer.cli.part import Part
@@ -93,7 +93,7 @@ def catalog_file(case: Case, folder: Path, limits: Limits | None = None) -> Path
     """Write the catalog that serves a case's model on its plain route."""
     entry = ModelEntry(versions={"1": VersionEntry()}, route=case.route, limits=limits or Limits())
     path = folder / "catalog.yaml"
-    write_catalog(Catalog(repository=str(MODELS), models={case.model: entry}), path)
+    write_catalog(Catalog(repository=str(case.repository), models={case.model: entry}), path)
     return path
 
 

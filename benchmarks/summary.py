@@ -48,9 +48,14 @@ def checks(case: Case, rows: dict[str, Row]) -> list[Check]:
     for subject, least in case.least_ratios.items():
         ratio = ours.rate / rows[subject].rate
         out.append(Check(f"requests/s over {subject}", f"at least {least:g}x", f"{ratio:.1f}x", ratio >= least))
-    added = ours.single_p50 - rows[IN_PROCESS].single_p50
-    limit = f"at most +{MOST_ADDED_MILLISECONDS:g} ms"
-    out.append(Check("p50 at 1 connection", limit, f"{added:+.2f} ms", added <= MOST_ADDED_MILLISECONDS))
+    if IN_PROCESS in rows:
+        added = ours.single_p50 - rows[IN_PROCESS].single_p50
+        limit = f"at most +{MOST_ADDED_MILLISECONDS:g} ms"
+        out.append(Check("p50 at 1 connection", limit, f"{added:+.2f} ms", added <= MOST_ADDED_MILLISECONDS))
+    for part, most in case.most_cpu.items():
+        cpu = ours.cpu[part]
+        limit = f"at most {1000 * most:.0f} µs"
+        out.append(Check(f"CPU a request, {part}", limit, f"{1000 * cpu:.0f} µs", cpu <= most))
     for what, value, most in (
         ("Redis commands a request", ours.commands, MOST_COMMANDS),
         ("Redis reads a request", ours.reads, MOST_READS),

@@ -4,7 +4,7 @@ import importlib
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.cases import CASES, MODELS, ROOT, TEXT, BenchmarkError, Case
+from benchmarks.cases import CASES, FOREST, MODELS, NO_OP, ROOT, TEXT, BenchmarkError, Case
 from benchmarks.resident import load_model
 
 EXAMPLES = ROOT / "examples"
@@ -43,7 +43,7 @@ def ensure_models() -> None:
 
 def make_workload(case: Case, folder: Path, seed: int) -> Workload:
     """Draw a case's requests, ask the model itself for the answers, and write the bodies below ``folder``."""
-    instances = _texts(seed) if case is TEXT else _rides(seed)
+    instances = _INSTANCES[case.name](seed)
     bodies = folder / f"{case.name}.jsonl"
     bodies.write_bytes(b"\n".join(map(orjson.dumps, instances)) + b"\n")
     return Workload(instances, load_model(case.model, case.folder).predict([dict(i) for i in instances]), bodies)
@@ -59,6 +59,17 @@ def _rides(seed: int) -> list[dict[str, Any]]:
     trips = _example_module("trips", EXAMPLES, EXAMPLES / "ride-duration")
     rides: list[dict[str, Any]] = trips.generate(2 * REQUESTS, seed).records()
     return rides[:REQUESTS]
+
+
+def _numbers(_seed: int) -> list[dict[str, Any]]:
+    return [{"id": number} for number in range(REQUESTS)]
+
+
+_INSTANCES: Mapping[str, Callable[[int], list[dict[str, Any]]]] = {
+    TEXT.name: _texts,
+    FOREST.name: _rides,
+    NO_OP.name: _numbers,
+}
 
 
 def _example_module(name: str, *folders: Path) -> ModuleType:

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, FOREST, MODELS, TEXT, Case
+from benchmarks.cases import CASES, FOREST, MODELS, NO_OP, TEXT, Case
 from benchmarks.resident import load_model
-from benchmarks.workload import REQUESTS, make_workload
-
-NO_OP_REPOSITORY = Path(__file__).with_name("models")
+from benchmarks.workload import make_workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class PeerModel:
         return self.repository / self.model / "1"
 
 
-NO_OP = PeerModel("noop", "No-op", "noop", NO_OP_REPOSITORY, {"id": "INT64"}, {"id": "INT64"})
+NO_OP_MODEL = PeerModel("noop", "No-op", NO_OP.model, NO_OP.repository, {"id": "INT64"}, {"id": "INT64"})
 TEXT_MODEL = PeerModel("text", "TF-IDF + logistic regression", TEXT.model, MODELS, {"text": "BYTES"}, {"score": "FP64"})
 FOREST_MODEL = PeerModel(
     "forest",
@@ -44,7 +42,7 @@ FOREST_MODEL = PeerModel(
     {"duration": "FP64"},
 )
 FANCY = PeerModel("fancy", "FancyModel, 5 ms a call", "fancy", MODELS, {"text": "BYTES"}, {"res": "BYTES"})
-PEER_MODELS = (NO_OP, TEXT_MODEL, FOREST_MODEL, FANCY)
+PEER_MODELS = (NO_OP_MODEL, TEXT_MODEL, FOREST_MODEL, FANCY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +58,10 @@ def make_exchange(model: PeerModel, folder: Path, seed: int) -> Exchange:
 
     Raises ModelLoadError when a version folder is not there.
     """
-    if model is NO_OP:
-        instances: list[dict[str, Any]] = [{"id": number} for number in range(REQUESTS)]
-    else:
-        workload = make_workload(_case(model), folder, seed)
-        if model is not FANCY:
-            return Exchange(workload.instances, workload.predictions)
-        instances = [dict(instance) for instance in workload.instances]
+    workload = make_workload(_case(model), folder, seed)
+    if model.name != FANCY.name:
+        return Exchange(workload.instances, workload.predictions)
+    instances = [dict(instance) for instance in workload.instances]
     # FancyModel's answers are also asked of it as one call: 5 ms for all of them.
     return Exchange(instances, load_model(model.model, model.folder).predict([dict(one) for one in instances]))
 

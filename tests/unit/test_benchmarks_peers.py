@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,7 +17,7 @@ from benchmarks.peers.environments import PeerUnavailableError, ensure_environme
 from benchmarks.peers.kill import AFTER_SECONDS, BASE_SECONDS, KillResult, recovery
 from benchmarks.peers.measure import Figures
 from benchmarks.peers.memory import MemoryResult
-from benchmarks.peers.models_served import FOREST_MODEL, PEER_MODELS
+from benchmarks.peers.models_served import FOREST_MODEL, PEER_MODELS, PeerModel, make_exchange
 from benchmarks.peers.plot import svg
 from benchmarks.peers.results import Results
 from benchmarks.peers.running import same
@@ -34,6 +35,17 @@ RIDE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 4.5}
 def figures(subject: str, model: str = "text", connections: int = 64, number: int = 1, **more: float) -> Figures:
     values = {"rate": 1000.0, "p50": 5.0, "p99": 9.0, "errors": 0, "cpu": 0.2, "rows_a_call": 8.0, "memory": 300.0}
     return Figures(model=model, subject=subject, round=number, connections=connections, **{**values, **more})  # type: ignore[arg-type]  # - errors is an int
+
+
+@pytest.mark.usefixtures("trained_models")
+@pytest.mark.parametrize("model", PEER_MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize("own_forests", [False, True])
+def test_each_model_gets_its_own_requests_and_answers(model: PeerModel, tmp_path: Path, *, own_forests: bool) -> None:
+    made = make_exchange(replace(model, own_forests=own_forests), tmp_path, 1)
+    assert len(made.instances) == len(made.predictions) == 400
+    for instance, prediction in zip(made.instances, made.predictions, strict=True):
+        assert instance.keys() >= model.inputs.keys()
+        assert prediction.keys() >= model.outputs.keys()
 
 
 def about(**more: object) -> dict[str, object]:
