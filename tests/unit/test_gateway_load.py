@@ -232,6 +232,16 @@ def test_cold_versions_get_their_share_of_the_traffic() -> None:
     # A target that fails while it is cold leaves the traffic to what was ready before.
     model.take_reports({"v1": [{"state": "failed"}], "v2": [{"state": "ready"}]})
     assert {model.default().version for _ in range(50)} == {"v2"}
+    assert model.answers()
+
+
+def test_a_model_answers_through_the_versions_that_requests_go_to() -> None:
+    model = served(v1=["ready"], v2=[])
+    model.take_reports(model.reports)
+    model.entry = ModelEntry.model_validate({"versions": {"v1": {}, "v2": {}}, "default": "v2"})
+    model.take_reports({"v1": [{"state": "ready"}], "v2": [{"state": "loading"}]})
+    assert model.default().version == "v1"
+    assert (model.answers(), model.answers("v1"), model.answers("v2")) == (True, True, False)
 
 
 def test_a_version_whose_manifest_the_gateway_cannot_read_is_failed_whatever_its_workers_say() -> None:
@@ -239,6 +249,8 @@ def test_a_version_whose_manifest_the_gateway_cannot_read_is_failed_whatever_its
     model.versions["v2"].problem = "model.yaml is missing"
     assert model.state("v1") == ("ready", "")
     assert model.state("v2") == ("failed", "model.yaml is missing")
+    model.take_reports(model.reports)
+    assert (model.answers("v1"), model.answers("v2")) == (True, False)
     SystemGauges().show_versions([model])
     assert shown("muleteer_version_failed") == {("gauged", "v1"): 0, ("gauged", "v2"): 1}
 

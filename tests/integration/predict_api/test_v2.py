@@ -1,5 +1,6 @@
 """The Open Inference Protocol: the same jobs behind tensors, and Triton's own client as its user."""
 
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -8,7 +9,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from support.predict_api import ASYNC, extra_gateway, finished, submit
+from support.predict_api import extra_gateway, finished, submit
 from support.problems import problem
 from support.services import System
 from support.waiting import wait_until
@@ -45,7 +46,7 @@ def test_a_version_can_be_named(client: httpx.Client) -> None:
         assert (answer["model_version"], answer["outputs"][0]["data"]) == (version, [version])
     assert "no version" in problem(client.post("/v2/models/split/versions/9/infer", json=texts("a")), 404)["detail"]
     assert "Models served:" in problem(client.post("/v2/models/nobody/infer", json=texts("a")), 404)["detail"]
-    assert "/v2/models/{model}/infer" in problem(client.post("/v2/models/a/b/infer", json=texts("a")), 404)["detail"]
+    problem(client.post("/v2/models/a/b/infer", json=texts("a")), 404)
     assert problem(client.get(INFER), 405)["allow"] == ["POST"]
 
 
@@ -80,8 +81,8 @@ def test_a_timeout_longer_than_the_models_is_waited_for(client: httpx.Client) ->
 
 
 def test_a_header_that_says_how_to_wait_goes_before_the_timeout(client: httpx.Client) -> None:
-    sent = texts("a", parameters={"timeout": 1})
-    assert client.post("/v2/models/parked/infer", json=sent, headers=ASYNC).status_code == 202
+    sent = texts("0.1", parameters={"timeout": 1})
+    assert client.post("/v2/models/slow/infer", json=sent, headers={"Prefer": "wait=5"}).status_code == 200
 
 
 def test_health_and_metadata_say_what_there_is(client: httpx.Client) -> None:
@@ -144,6 +145,21 @@ def test_tritons_client_sets_the_timeout(triton_client: triton.InferenceServerCl
     sent.set_data_from_numpy(np.array(["0.3"], dtype=np.object_), binary_data=False)
     with pytest.raises(InferenceServerException, match=r"did not answer in 0\.02 s"):
         triton_client.infer("slow", [sent], timeout=20_000)
+
+
+def test_a_model_named_like_the_suffix_has_its_metadata(client: httpx.Client) -> None:
+    assert problem(client.get("/v2/models/infer"), 404)["detail"].startswith("There is no model 'infer'.")
+    assert problem(client.get("/v2/models/echo/versions/infer"), 404)["detail"].startswith("Model echo has no version")
+
+
+def test_the_json_of_a_client_that_tells_its_length_is_read(client: httpx.Client) -> None:
+    body = json.dumps(texts("a")).encode()
+    headers = {"Content-Type": "application/json", "Inference-Header-Content-Length": str(len(body))}
+    assert client.post(INFER, content=body, headers=headers).status_code == 200
+    longer = client.post(INFER, content=body + b"\0\0", headers=headers)
+    assert "binary_data=False" in problem(longer, 415)["detail"]
+    octets = {"Content-Type": "application/octet-stream"}
+    assert "binary_data=False" in problem(client.post(INFER, content=body, headers=octets), 415)["detail"]
 
 
 def test_tritons_binary_data_is_refused_by_its_name(triton_client: triton.InferenceServerClient) -> None:

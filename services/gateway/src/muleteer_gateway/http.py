@@ -40,7 +40,7 @@ class RequestHeaders:
     client_id: bytes | None = None
     """None when there is none; an empty one is a caller's mistake."""
     inference_header_length: bytes = b""
-    """Triton's clients send it when binary data follows the JSON."""
+    """Bytes of the JSON, which some of Triton's clients tell only when binary data follows it."""
 
 
 _FIELDS = {

@@ -1,16 +1,20 @@
 """Requests and answers of the Open Inference Protocol (V2): tensors in, tensors out, the same instances between."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from muleteer.errors import BadRequestError
+from muleteer.errors import BadRequestError, PayloadTooLargeError
 from muleteer_gateway.prefer import Preference
 from muleteer_gateway.signature import PREDICTION, Signature
 from muleteer_gateway.tensors import read_rows, write_tensor, wrong
 
 MICROSECONDS = 1_000_000
+STEPS_A_SECOND = 100
+"""Of timeouts below a second; longer ones have a tenth of them."""
+MAX_NAME_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,8 @@ class Inference:
     model: str
     signature: Signature
     id: str | None = None
-    outputs: frozenset[str] | None = None
-    """Names of the outputs wanted, None for all."""
+    outputs: tuple[str, ...] = ()
+    """Names of the outputs wanted, none for all."""
     timeout: float | None = None
     """Seconds."""
 
@@ -37,24 +41,31 @@ class Inference:
         return replace(prefer, wait=min(self.timeout, max_wait))
 
     def render(self, predictions: bytes, version: str) -> bytes:
-        """Return the answer's body for a JSON array of predictions."""
-        rows = orjson.loads(predictions)
+        """Return the answer's body for a JSON array of predictions.
+
+        Raises ValidationFailedError when an output is wanted that they do not have.
+        """
+        columns = _columns(orjson.loads(predictions))
         datatypes = {spec.name: spec.datatype for spec in self.signature.outputs}
-        outputs = [
-            write_tensor(name, values, datatypes.get(name, ""))
-            for name, values in _columns(rows).items()
-            if self.outputs is None or name in self.outputs
-        ]
+        absent = [None] * len(next(iter(columns.values())))
+        outputs = []
+        for name in self.outputs or columns:
+            if name not in columns and name not in datatypes:
+                raise wrong("outputs", f"{name[:100]!r} is none of this model's outputs: {', '.join(columns)}")
+            outputs.append(write_tensor(name, columns.get(name, absent), datatypes.get(name, "")))
         answer: dict[str, Any] = {"model_name": self.model, "model_version": version, "outputs": outputs}
         if self.id is not None:
             answer["id"] = self.id
         return orjson.dumps(answer)
 
 
-def read_inference(payload: Any, model: str, signature: Signature) -> tuple[list[Any], Inference]:
-    """Return the instances of an inference request, and what else it says.
+def read_inference(
+    payload: Any, model: str, signature: Signature, max_rows: int, max_bytes: int
+) -> tuple[list[Any], Inference]:
+    """Return the instances of an inference request, at most ``max_rows``, and what else it says.
 
-    Raises BadRequestError or ValidationFailedError that says what is wrong with which member.
+    Raises BadRequestError or ValidationFailedError that says what is wrong with which member; PayloadTooLargeError for
+    too many instances, and for names that would take more than ``max_bytes`` once each instance has them.
     """
     if not isinstance(payload, dict) or not isinstance(payload.get("inputs"), list) or not payload["inputs"]:
         raise BadRequestError(
@@ -70,20 +81,20 @@ def read_inference(payload: Any, model: str, signature: Signature) -> tuple[list
         _read_outputs(payload.get("outputs"), signature),
         _read_timeout(payload.get("parameters")),
     )
-    return _read_instances(payload["inputs"], signature), inference
+    return _read_instances(payload["inputs"], signature, max_rows, max_bytes), inference
 
 
-def _read_instances(inputs: list[Any], signature: Signature) -> list[Any]:
+def _read_instances(inputs: list[Any], signature: Signature, max_rows: int, max_bytes: int) -> list[Any]:
     columns: dict[str, list[Any]] = {}
     for number, tensor in enumerate(inputs):
         path = f"inputs/{number}"
         name = tensor.get("name") if isinstance(tensor, dict) else ""
-        if not isinstance(name, str):
-            raise wrong(f"{path}/name", "must be a string")
+        if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+            raise wrong(f"{path}/name", f"must be a string of at most {MAX_NAME_LENGTH} characters")
         if name in columns:
             raise wrong(f"{path}/name", f"{name[:100]!r} is the name of another input already")
         spec = signature.input(name)
-        rows = columns[name] = read_rows(tensor, path, arrays=spec is not None and len(spec.shape) > 1)
+        rows = columns[name] = read_rows(tensor, path, max_rows, arrays=spec is not None and len(spec.shape) > 1)
         first = next(iter(columns.values()))
         if len(rows) != len(first):
             raise wrong(f"{path}/shape", f"says {len(rows)} rows, and the first input's says {len(first)}")
@@ -92,6 +103,12 @@ def _read_instances(inputs: list[Any], signature: Signature) -> list[Any]:
             raise wrong("inputs/1", "is one too many: an instance of this model is one value, so that it has one input")
         return next(iter(columns.values()))
     _check_names(columns, signature)
+    if len(first) * sum(map(len, columns)) > max_bytes:
+        raise PayloadTooLargeError(
+            f"The inputs' names, once for each of {len(first)} instances, are longer than {max_bytes} bytes "
+            "(MULETEER_MAX_BODY_BYTES): send fewer instances at once.",
+            limit=max_bytes,
+        )
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -105,25 +122,28 @@ def _check_names(columns: dict[str, list[Any]], signature: Signature) -> None:
             raise wrong(f"inputs/{number}/name", f"{name[:100]!r} is none of this model's inputs: {known}")
 
 
-def _read_outputs(wanted: Any, signature: Signature) -> frozenset[str] | None:
-    if wanted is None or wanted == []:
-        return None
+def _read_outputs(wanted: Any, signature: Signature) -> tuple[str, ...]:
+    if wanted is None:
+        return ()
     if not isinstance(wanted, list):
         raise wrong("outputs", "must be a list of objects with a name")
     known = [spec.name for spec in signature.outputs]
-    names = set()
+    names = []
     for number, output in enumerate(wanted):
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str):
             raise wrong(f"outputs/{number}", "must be an object with a name")
         if known and name not in known:
             raise wrong(f"outputs/{number}/name", f"{name[:100]!r} is none of this model's outputs: {', '.join(known)}")
-        names.add(name)
-    return frozenset(names)
+        names.append(name)
+    return tuple(dict.fromkeys(names))
 
 
 def _read_timeout(parameters: Any) -> float | None:
-    """Return the request's ``timeout`` in seconds. In the body it is in microseconds, as Triton's clients send it."""
+    """Return the request's ``timeout`` in seconds, rounded up a little: what waits is kept by how long it waits.
+
+    In the body it is in microseconds, as Triton's clients send it.
+    """
     if parameters is None:
         return None
     if not isinstance(parameters, dict):
@@ -133,12 +153,13 @@ def _read_timeout(parameters: Any) -> float | None:
         return None
     if type(timeout) is not int or timeout < 0:
         raise wrong("parameters/timeout", "must be a whole number of microseconds")
-    return timeout / MICROSECONDS or None
+    steps = STEPS_A_SECOND if timeout < MICROSECONDS else STEPS_A_SECOND // 10
+    return math.ceil(timeout * steps / MICROSECONDS) / steps or None
 
 
 def _columns(rows: list[Any]) -> dict[str, list[Any]]:
-    """Return the predictions by member when all are objects with the same ones, else as the one output."""
-    first = rows[0]
-    if isinstance(first, dict) and first and all(isinstance(row, dict) and row.keys() == first.keys() for row in rows):
-        return {name: [row[name] for row in rows] for name in first}
+    """Return the predictions by member when all are objects, with None where one lacks it; else as the one output."""
+    names = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
+    if names and all(isinstance(row, dict) for row in rows):
+        return {name: [row.get(name) for row in rows] for name in names}
     return {PREDICTION: rows}

@@ -121,10 +121,10 @@ def read_plain(payload: Any, *, several: bool, max_instances: int) -> Instances:
     return _checked(Instances(list(payload.values()), "object", list(payload)), max_instances)
 
 
-def read_v2(payload: Any, model: str, signature: Signature, max_instances: int) -> Instances:
+def read_v2(payload: Any, model: str, signature: Signature, max_instances: int, max_bytes: int) -> Instances:
     """Read a body of the Open Inference Protocol: ``{"inputs": [...]}``."""
-    rows, inference = read_inference(payload, model, signature)
-    return _checked(Instances(rows, "tensors", inference=inference), max_instances)
+    rows, inference = read_inference(payload, model, signature, max_instances, max_bytes)
+    return Instances(rows, "tensors", inference=inference)
 
 
 def render(predictions: bytes, shape: Shape, keys: list[str] | None, *, plain: bool) -> bytes:

@@ -23,6 +23,8 @@ MAX_KEY_LENGTH = 255
 Protocol = Literal["v1", "v2", "plain"]
 _PREFIX = {"v1": "instances", "v2": "inputs", "plain": ""}
 """Where a body holds its instances."""
+OCTETS = b"application/octet-stream"
+"""What clients call a body whose JSON is followed by binary tensors."""
 
 
 @dataclass(slots=True)
@@ -50,15 +52,17 @@ class Intake:
 
         Raises the 4xx error that says what is wrong with the body.
         """
+        if headers.content_type == OCTETS and target.protocol == "v2":
+            raise no_binary()
         body = await read_body(receive, headers, self._settings.max_body_bytes)
-        if headers.inference_header_length:
+        if headers.inference_header_length and headers.inference_header_length != str(len(body)).encode():
             raise no_binary()
         payload, callback = parse_json(body), ""
         limit = served.entry.limits.max_instances
         if target.protocol == "plain":
             instances = read_plain(payload, several=served.entry.route_body == "instances", max_instances=limit)
         elif target.protocol == "v2":
-            instances = read_v2(payload, served.model, served.signature, limit)
+            instances = read_v2(payload, served.model, served.signature, limit, self._settings.max_body_bytes)
         else:
             instances = read_v1(payload, limit)
             callback = self._read_callback(payload.get("callback"))

@@ -158,16 +158,14 @@ def add_models(document: dict[str, Any], models: ServedModels, settings: Gateway
         for version, of_version in model.versions.items():
             operation = _v1_operation(model, of_version, f"predict_{name}_version_{version}", webhooks=webhooks)
             paths[f"/v1/models/{name}/versions/{version}:predict"] = {"post": operation}
+            operation = _v2_operation(model, of_version, f"infer_{name}_version_{version}")
+            paths[f"/v2/models/{name}/versions/{version}/infer"] = {"post": operation}
         for alias, version in model.entry.aliases.items():
             operation = _v1_operation(
                 model, model.versions[version], f"predict_{name}_label_{alias}", webhooks=webhooks
             )
             paths[f"/v1/models/{name}/labels/{alias}:predict"] = {"post": operation}
-        paths[f"/v2/models/{name}/infer"] = {
-            "post": _operation(
-                model, f"infer_{name}", openapi_v2.REQUEST, openapi_v2.ANSWER, openapi_v2.example_of(served)
-            )
-        }
+        paths[f"/v2/models/{name}/infer"] = {"post": _v2_operation(model, served, f"infer_{name}")}
         if model.entry.route:
             paths[model.entry.route] = _plain_item(model, served)
     return document
@@ -249,6 +247,11 @@ def _v1_operation(model: ServedModel, served: ServedVersion, operation_id: str, 
     }
     examples = [example.instance for example in served.manifest.examples[:1]] if served.manifest else []
     return _operation(model, operation_id, request, answer, {"instances": examples} if examples else None)
+
+
+def _v2_operation(model: ServedModel, served: ServedVersion, operation_id: str) -> dict[str, Any]:
+    example = openapi_v2.example_of(served)
+    return _operation(model, operation_id, openapi_v2.REQUEST, openapi_v2.ANSWER, example)
 
 
 def _plain_item(model: ServedModel, served: ServedVersion) -> dict[str, Any]:

@@ -13,7 +13,7 @@ _TENSOR = {
         "name": {"type": "string"},
         "shape": {
             "type": "array",
-            "items": {"type": "integer", "minimum": 1},
+            "items": {"type": "integer", "minimum": 0},
             "minItems": 1,
             "description": "The number of instances first",
         },

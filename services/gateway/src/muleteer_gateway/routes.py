@@ -33,7 +33,9 @@ class PredictRoute(BaseRoute):
         if path.endswith(SUFFIX) and path.startswith(PREFIX):
             return Match.FULL, {_TARGET: read_target(path)}
         if path.endswith(V2_SUFFIX) and path.startswith(V2_PREFIX):
-            return Match.FULL, {_TARGET: read_v2_target(path)}
+            target = read_v2_target(path)
+            if target is not None:  # else it may be the metadata of what is named like the suffix
+                return Match.FULL, {_TARGET: target}
         served = self._gateway.models.routes.get(path)
         if served is not None:
             return Match.FULL, {_TARGET: Target(served.name, protocol="plain")}
@@ -46,7 +48,7 @@ class PredictRoute(BaseRoute):
         if target is None:
             raise NotFoundError(
                 "There is no such prediction route: /v1/models/{model}:predict, …/versions/{version}:predict or "
-                "…/labels/{alias}:predict; /v2/models/{model}/infer or …/versions/{version}/infer."
+                "…/labels/{alias}:predict."
             )
         plain = target.protocol == "plain"
         if method == "POST":

@@ -90,8 +90,8 @@ class ServedModel:
 
         A cold version does: it is loaded for them. Whoever waits for it to be ready would wait for ever.
         """
-        versions = self.entry.targets() if version is None else (version,)
-        return any(name in self.ready or name in self.cold for name in versions)
+        versions = self._shares if version is None else (version,)
+        return any((name in self.ready or name in self.cold) and name not in self._refusals for name in versions)
 
     def check_version(self, version: str) -> None:
         """Raise NotFoundError that lists the versions there are, unless ``version`` is one."""

@@ -55,38 +55,47 @@ class Signature:
 
 
 def signature_of(manifest: Manifest | None) -> Signature:
-    """Return the tensors of the version that ``manifest`` describes."""
+    """Return the tensors of the version that ``manifest`` describes, as far as its schemas tell them.
+
+    They may be any JSON: what makes no sense in them tells nothing.
+    """
     if manifest is None:
         return Signature()
-    instance, prediction = manifest.instance_schema, manifest.prediction_schema
-    resolved, taken = _resolved(instance, instance), manifest.input
-    members = taken.kind in ("records", "dataframe") or bool(taken.field or taken.columns)
-    by_name = _are_objects(resolved, otherwise=members)
-    return Signature(
-        _specs(instance, INSTANCE) or _implied(taken),
-        _specs(prediction, PREDICTION),
-        by_name,
-        by_name and resolved.get("additionalProperties") is False,
-    )
+    taken, schema = manifest.input, manifest.instance_schema
+    resolved = _resolved(schema, schema)
+    objects = _are_objects(resolved)
+    by_name = objects
+    if by_name is None:
+        by_name = taken.kind in ("records", "dataframe") or bool(taken.field or taken.columns)
+    closed = resolved.get("additionalProperties") is False and "patternProperties" not in resolved
+    inputs = _implied(taken) if objects is None else _specs(schema, INSTANCE)
+    return Signature(inputs, _specs(manifest.prediction_schema, PREDICTION), by_name, by_name and closed)
 
 
-def _are_objects(schema: Mapping[str, Any], *, otherwise: bool) -> bool:
+def _are_objects(schema: Mapping[str, Any]) -> bool | None:
+    """Tell whether values of a schema are objects; None when it does not say."""
     kind = schema.get("type")
     if kind is not None:
         return kind == "object" or (isinstance(kind, list) and "object" in kind)
-    return "properties" in schema or otherwise
+    return True if "properties" in schema else None
 
 
 def _specs(root: Mapping[str, Any], name: str) -> tuple[TensorSpec, ...]:
-    if not root:
-        return ()
     schema = _resolved(root, root)
-    if not _are_objects(schema, otherwise=False):
+    objects = _are_objects(schema)
+    if objects is None:
+        return ()
+    if not objects:
         return (_spec(name, schema, root, required=True),)
-    members, required = schema.get("properties"), schema.get("required", ())
+    members, required = schema.get("properties"), schema.get("required")
     if not isinstance(members, Mapping):
         return ()
-    return tuple(_spec(member, part, root, required=member in required) for member, part in members.items())
+    needed = required if isinstance(required, list) else ()
+    return tuple(
+        _spec(member, part, root, required=member in needed)
+        for member, part in members.items()
+        if isinstance(member, str)
+    )
 
 
 def _implied(taken: InputSpec) -> tuple[TensorSpec, ...]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from muleteer.errors import UnsupportedMediaTypeError, ValidationFailedError
+from muleteer.errors import PayloadTooLargeError, UnsupportedMediaTypeError, ValidationFailedError
 
 JSON = {"content_type": "application/json"}
 """Parameters of a tensor whose strings hold JSON, because no datatype fits: in requests and answers."""
 
-MAX_DIMENSIONS = 32
+MAX_DIMENSIONS = 8
 
 _BITS = (8, 16, 32, 64)
 _INTEGERS = {f"INT{bits}": range(-(2 ** (bits - 1)), 2 ** (bits - 1)) for bits in _BITS} | {
@@ -43,24 +43,24 @@ def no_binary() -> UnsupportedMediaTypeError:
     )
 
 
-def read_rows(tensor: Any, path: str, *, arrays: bool) -> list[Any]:
+def read_rows(tensor: Any, path: str, max_rows: int, *, arrays: bool) -> list[Any]:
     """Return a tensor's values, one a row: those of its first dimension.
 
     ``arrays``: a second dimension of 1 makes a row a list of one value, else the row is the value itself.
-    Raises ValidationFailedError that says what is wrong with which member.
+    Raises ValidationFailedError that says what is wrong with which member, PayloadTooLargeError for too many rows.
     """
-    shape, datatype = _read_shape(tensor, path), tensor.get("datatype")
+    shape, datatype = _read_shape(tensor, path, max_rows), tensor.get("datatype")
     if not isinstance(datatype, str) or datatype not in _ALLOWED:
         raise wrong(f"{path}/datatype", f"must be one of {', '.join(DATATYPES)}")
     values = _flatten(tensor.get("data"), shape, f"{path}/data")
     _check(values, datatype, f"{path}/data")
     if datatype == "BYTES" and (tensor.get("parameters") or {}).get("content_type") == JSON["content_type"]:
         values = [_parse(text, f"{path}/data/{place}") for place, text in enumerate(values)]
-    inner = shape[1:]
-    if not inner or (inner == [1] and not arrays):
+    if len(shape) == 1 or (shape[1:] == [1] and not arrays):
         return values
-    for size in reversed(inner):
-        values = [values[start : start + size] for start in range(0, len(values), size)]
+    for level in range(len(shape) - 1, 0, -1):
+        size = shape[level]
+        values = [values[part * size : (part + 1) * size] for part in range(math.prod(shape[:level]))]
     return values
 
 
@@ -86,7 +86,7 @@ def _check(values: list[Any], datatype: str, path: str) -> None:
     if not allowed.issuperset(map(type, values)):
         place = next(number for number, value in enumerate(values) if type(value) not in allowed)
         raise wrong(f"{path}/{place}", f"must be {_WANTED.get(datatype, 'a number')}: the datatype is {datatype}")
-    if limits is not None and not (min(values) in limits and max(values) in limits):
+    if limits is not None and values and not (min(values) in limits and max(values) in limits):
         place = next(number for number, value in enumerate(values) if value not in limits)
         raise wrong(f"{path}/{place}", f"must be from {limits[0]} to {limits[-1]}: the datatype is {datatype}")
 
@@ -113,7 +113,7 @@ def _parse(text: str, path: str) -> Any:
         raise wrong(path, f"is not JSON: {error}") from error
 
 
-def _read_shape(tensor: Any, path: str) -> list[int]:
+def _read_shape(tensor: Any, path: str, max_rows: int) -> list[int]:
     if not isinstance(tensor, dict):
         raise wrong(path, "must be a tensor: an object with name, shape, datatype and data")
     parameters = tensor.get("parameters")
@@ -122,10 +122,17 @@ def _read_shape(tensor: Any, path: str) -> list[int]:
     if parameters and "binary_data_size" in parameters:
         raise no_binary()
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not shape or not all(type(size) is int and size > 0 for size in shape):
-        raise wrong(f"{path}/shape", "must be a list of positive integers, the number of rows first")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or not any(shape[:1]):
+        raise wrong(f"{path}/shape", "must be a list of whole numbers, that of rows first and at least 1")
     if len(shape) > MAX_DIMENSIONS:
         raise wrong(f"{path}/shape", f"has {len(shape)} dimensions: at most {MAX_DIMENSIONS} are read")
+    if shape[0] > max_rows:
+        raise PayloadTooLargeError(
+            f"{path}: {shape[0]} instances are more than the {max_rows} that this model takes at once.", limit=max_rows
+        )
+    # Each dimension of 1 makes a list of every value: far more to hold than the body was.
+    if sum(math.prod(shape[:level]) for level in range(1, len(shape))) > 2 * math.prod(shape) + shape[0]:
+        raise wrong(f"{path}/shape", "has more dimensions than it has values for: leave out those of 0 and 1")
     return shape
 
 
